@@ -1,0 +1,3 @@
+//! Large values, for components.
+/// A blob being written.
+pub struct Writer {}

@@ -1,0 +1,3 @@
+//! Native programs, for components.
+/// A child that a component holds.
+pub struct Child {}

@@ -1,0 +1,166 @@
+//! `falconer.toml`: what a person grants and limits.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use camino::Utf8PathBuf;
+use serde_json::{Map, Value};
+
+/// The whole configuration, checked, with every default filled in.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Config {
+    /// The file it was read from; none: defaults.
+    pub file: Option<Utf8PathBuf>,
+    /// SHA-256 of what was read, in hex: two processes with the same digest mean the same configuration.
+    pub digest: String,
+    /// Where the ledger and the socket are.
+    pub data_dir: Utf8PathBuf,
+    /// Where third parties' components are.
+    pub plugins_dir: Utf8PathBuf,
+    /// Where programs are looked for, in order.
+    pub path: Vec<Utf8PathBuf>,
+    /// What clients bring.
+    pub client: Client,
+    /// The rungs of a stop.
+    pub stop: Stop,
+    /// Ceilings of the whole host.
+    pub host: Host,
+    /// By name; bundled ones are there even where the file does not name them.
+    pub backends: BTreeMap<String, Backend>,
+}
+
+/// `[client]`
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Client {
+    /// The client's working directory is a workspace of its runs.
+    pub cwd_is_workspace: bool,
+}
+
+/// `[stop]`: how long each rung may take.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Stop {
+    /// The backend's own `cancel`, and the polls after it.
+    pub ask: Duration,
+    /// TERM, until KILL.
+    pub terminate: Duration,
+    /// Reading what is left in the pipes.
+    pub drain: Duration,
+    /// Looking for the proof.
+    pub prove: Duration,
+}
+
+/// `[host]`: ceilings of the whole host.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Host {
+    /// Live runs at once.
+    pub runs: u32,
+    /// Queued runs at once.
+    pub queued: u32,
+    /// Depth of child runs.
+    pub depth: u32,
+    /// How long a question stays open when the backend does not say.
+    pub question: Duration,
+    /// Wall time of one call into a component.
+    pub call: Duration,
+    /// How long runs are kept after their end.
+    pub retention: Duration,
+}
+
+/// `[backends.NAME]`
+#[derive(Debug, Clone, PartialEq)]
+pub struct Backend {
+    /// Whether runs may use it.
+    pub enabled: bool,
+    /// SHA-256 that its component must have.
+    pub digest: Option<String>,
+    /// Defaults for the backend's own config.
+    pub config: Map<String, Value>,
+    /// What it may touch.
+    pub grants: Grants,
+    /// What a run may choose, by key of the backend's config; a key that is not here cannot be set by a run.
+    pub allow: BTreeMap<String, Allow>,
+    /// Its limits.
+    pub limits: Limits,
+}
+
+/// `[backends.NAME.grants]`
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Grants {
+    /// Name → program.
+    pub programs: BTreeMap<String, ProgramGrant>,
+    /// Directories in which a run's working directory may lie; absolute, `~` expanded.
+    pub workspaces: Vec<Utf8PathBuf>,
+    /// Name → where its value comes from.
+    pub env: BTreeMap<String, EnvSource>,
+    /// `host:port`.
+    pub hosts: Vec<String>,
+    /// Name → where its value comes from.
+    pub secrets: BTreeMap<String, SecretSource>,
+}
+
+/// One granted program.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ProgramGrant {
+    /// A path, or a name that is looked for on `path`.
+    pub program: String,
+    /// Arguments that always come first.
+    pub first: Vec<String>,
+    /// Each argument that the backend adds must match one of these, as a whole; empty: any.
+    pub allow: Vec<String>,
+    /// At most so many arguments of the backend.
+    pub max_args: Option<u32>,
+}
+
+/// Where the value of an environment variable comes from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum EnvSource {
+    /// The client's environment, as its hello brought it.
+    Client,
+    /// The configuration.
+    Value(String),
+}
+
+/// Where a secret comes from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum SecretSource {
+    /// A variable of the client's environment, as its hello brought it.
+    Env(String),
+    /// A file with mode 0600.
+    File(Utf8PathBuf),
+    /// The first line of a command's output.
+    Command(Vec<String>),
+}
+
+/// What a run may choose for one key.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Allow {
+    /// Anything that fits the backend's schema.
+    Any,
+    /// One of these values.
+    OneOf(Vec<Value>),
+}
+
+/// `[backends.NAME.limits]`
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Limits {
+    /// Live runs at once.
+    pub runs: u32,
+    /// Wall time of a run.
+    pub wall: Duration,
+    /// Time without an event or a byte.
+    pub idle: Option<Duration>,
+    /// Memory of the component.
+    pub memory: u64,
+    /// CPU time of one call into the component.
+    pub call_cpu: Duration,
+    /// CPU time of all calls of a run.
+    pub cpu: Duration,
+    /// Events of a run.
+    pub events: u64,
+    /// Bytes of events and artifacts of a run.
+    pub output: u64,
+    /// Events a second, averaged over ten.
+    pub events_per_s: u32,
+    /// Children at once.
+    pub children: u32,
+}

@@ -1,0 +1,137 @@
+//! Coded errors: what a caller can act on.
+//!
+//! A [`Fault`] is what crosses an edge (an MCP answer, a terminal event, the command line). Inside,
+//! modules have typed errors of their own and turn them into a fault where they leave the module.
+//! A message is lower-case, names the thing, and the hint says the way out. Nothing here may hold a secret.
+
+use std::borrow::Cow;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// One coded error.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema, thiserror::Error)]
+#[error("{message}")]
+pub struct Fault {
+    /// `snake_case`; stable; see [`code`].
+    pub code: Cow<'static, str>,
+    /// For people: what failed, with its name.
+    pub message: String,
+    /// Whether the same call may succeed later, unchanged.
+    pub retryable: bool,
+    /// What to do about it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hint: Option<String>,
+}
+
+impl Fault {
+    /// A fault that a retry does not mend.
+    pub fn new(code: impl Into<Cow<'static, str>>, message: impl Into<String>) -> Self {
+        Self { code: code.into(), message: message.into(), retryable: false, hint: None }
+    }
+
+    /// Says what to do about it.
+    #[must_use]
+    pub fn hint(mut self, hint: impl Into<String>) -> Self {
+        self.hint = Some(hint.into());
+        self
+    }
+
+    /// The same call may succeed later.
+    #[must_use]
+    pub fn retryable(mut self) -> Self {
+        self.retryable = true;
+        self
+    }
+}
+
+/// The codes of the host itself. A backend adds its own, in `snake_case`.
+pub mod code {
+    /// An argument is missing, malformed or out of range.
+    pub const INVALID_ARGUMENT: &str = "invalid_argument";
+    /// Two fields that exclude each other were both given, or neither.
+    pub const CONFLICTING_FIELDS: &str = "conflicting_fields";
+    /// No run has this id or name.
+    pub const UNKNOWN_RUN: &str = "unknown_run";
+    /// No session has this id.
+    pub const UNKNOWN_SESSION: &str = "unknown_session";
+    /// No backend has this name.
+    pub const UNKNOWN_BACKEND: &str = "unknown_backend";
+    /// The backend is there, but cannot run (its file or its description is at fault).
+    pub const BACKEND_UNAVAILABLE: &str = "backend_unavailable";
+    /// The backend's own `config` does not fit its schema.
+    pub const INVALID_CONFIG: &str = "invalid_config";
+    /// A run may not choose this key or this value.
+    pub const NOT_ALLOWED: &str = "not_allowed";
+    /// The working directory does not exist, or is none.
+    pub const CWD_NOT_FOUND: &str = "cwd_not_found";
+    /// The working directory lies in no granted workspace.
+    pub const CWD_NOT_GRANTED: &str = "cwd_not_granted";
+    /// A run needs a working directory, and none was given.
+    pub const CWD_REQUIRED: &str = "cwd_required";
+    /// The name belongs to another session.
+    pub const NAME_TAKEN: &str = "name_taken";
+    /// The request key was used with other arguments.
+    pub const REQUEST_KEY_CONFLICT: &str = "request_key_conflict";
+    /// Too many runs, depth or other ceilings of the configuration.
+    pub const LIMIT_REACHED: &str = "limit_reached";
+    /// The run cannot be carried on: it has no native session.
+    pub const NOT_CONTINUABLE: &str = "not_continuable";
+    /// The backend cannot take what was asked (steer, images, schema …).
+    pub const UNSUPPORTED: &str = "unsupported";
+    /// No open question has this id.
+    pub const UNKNOWN_QUESTION: &str = "unknown_question";
+    /// The answer names another hash than the question has.
+    pub const STALE_ANSWER: &str = "stale_answer";
+    /// No artifact or field at this place.
+    pub const UNKNOWN_ARTIFACT: &str = "unknown_artifact";
+    /// No agent has this name.
+    pub const UNKNOWN_AGENT: &str = "unknown_agent";
+    /// The ledger cannot be written or read.
+    pub const LEDGER_FAILED: &str = "ledger_failed";
+    /// The host is ending and takes no new work.
+    pub const SHUTTING_DOWN: &str = "shutting_down";
+    /// Something the host did not expect; a defect.
+    pub const INTERNAL: &str = "internal";
+
+    /// The component trapped (panic, out of bounds, unreachable …).
+    pub const BACKEND_TRAPPED: &str = "backend_trapped";
+    /// One call used more CPU time than a call may.
+    pub const BACKEND_BUSY: &str = "backend_busy";
+    /// One call took more wall time than a call may, without using the CPU.
+    pub const BACKEND_BLOCKED: &str = "backend_blocked";
+    /// All calls together used more CPU time than the run may.
+    pub const CPU_EXCEEDED: &str = "cpu_exceeded";
+    /// The component wanted more memory than granted.
+    pub const MEMORY_EXCEEDED: &str = "memory_exceeded";
+    /// The component grew its tables or handles past the limit.
+    pub const HANDLES_EXCEEDED: &str = "handles_exceeded";
+    /// One call carried more than 8 MiB.
+    pub const CALL_TOO_LARGE: &str = "call_too_large";
+    /// One value was over its limit in the contract.
+    pub const VALUE_TOO_LARGE: &str = "value_too_large";
+    /// A value breaks the contract (a bad JSON text, an unknown id, a wrong order).
+    pub const CONTRACT_VIOLATION: &str = "contract_violation";
+    /// More events or bytes, in all, than the run may write.
+    pub const OUTPUT_EXCEEDED: &str = "output_exceeded";
+    /// `again` too often without an event.
+    pub const BACKEND_IDLING: &str = "backend_idling";
+    /// The component is none, or of another world or version.
+    pub const WIT_VERSION: &str = "wit_version";
+    /// The component needs a WASI that this host does not offer.
+    pub const WASI_VERSION: &str = "wasi_version";
+    /// The wall-time limit of the run was reached.
+    pub const DEADLINE_EXCEEDED: &str = "deadline_exceeded";
+    /// Nothing happened in the run for too long.
+    pub const IDLE_EXCEEDED: &str = "idle_exceeded";
+    /// The stop could not be proven.
+    pub const STOP_UNVERIFIED: &str = "stop_unverified";
+    /// The host ended or was killed while the run was alive.
+    pub const HOST_LOST: &str = "host_lost";
+    /// Structured output is missing or breaks the run's schema.
+    pub const OUTPUT_INVALID: &str = "output_invalid";
+    /// The program is not granted.
+    pub const PROGRAM_NOT_GRANTED: &str = "program_not_granted";
+    /// The program is granted, but not found or not executable.
+    pub const PROGRAM_NOT_FOUND: &str = "program_not_found";
+}

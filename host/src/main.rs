@@ -1,0 +1,2 @@
+//! falconer
+fn main() {}
