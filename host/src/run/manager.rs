@@ -14,10 +14,11 @@ use super::view::{
     AgentPage, BackendPage, Cancelled, Continued, EventPage, Inbox, Plan, RunPage, RunView, Sent, Slice, Spawned, TargetPage, WaitPage,
 };
 use crate::backend::Registry;
-use crate::config::Config;
 use crate::fault::Fault;
 use crate::id::RunId;
 use crate::ledger::Ledger;
+use crate::ledger::artifact::Artifacts;
+use crate::policy::Policy;
 
 /// Who calls: what the hello of a connection said, checked.
 #[derive(Debug, Clone, Default)]
@@ -32,13 +33,35 @@ pub struct Caller {
     pub parent: Option<RunId>,
 }
 
+/// What runs are made with.
+pub struct Parts {
+    /// The configuration, resolved.
+    pub policy: Policy,
+    /// The record.
+    pub ledger: Ledger,
+    /// Large values.
+    pub artifacts: Artifacts,
+    /// The backends.
+    pub registry: Registry,
+    /// Where the runs' logs are kept.
+    pub logs_dir: Utf8PathBuf,
+}
+
 /// All runs of a host. Cheap to clone.
 #[derive(Clone)]
 pub struct Manager {}
 
 impl Manager {
-    /// Takes the ledger over; `recover` does the rest beside serving.
-    pub fn new(_config: Arc<Config>, _ledger: Ledger, _registry: Registry) -> Result<Self, Fault> {
+    /// Takes the parts over; `recover` does the rest beside serving. Must be called inside the serving runtime.
+    pub fn new(_parts: Parts) -> Result<Self, Fault> {
+        unimplemented!()
+    }
+    /// The configuration, resolved.
+    pub fn policy(&self) -> &Policy {
+        unimplemented!()
+    }
+    /// The live run in whose tree this process is, if it is in one (its `FALCONER_RUN_ID`, or an ancestor, is ours).
+    pub fn run_of_process(&self, _pid: u32) -> Option<RunId> {
         unimplemented!()
     }
     /// Ends what an earlier host left behind.

@@ -7,4 +7,4 @@ pub mod request;
 pub mod status;
 pub mod view;
 
-pub use manager::{Caller, Manager};
+pub use manager::{Caller, Manager, Parts};
