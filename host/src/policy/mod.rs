@@ -62,6 +62,10 @@ impl Policy {
     pub fn client_env_names(&self) -> Vec<String> {
         unimplemented!()
     }
+    /// The standing instructions of a profile.
+    pub fn profile(&self, _name: &str) -> Result<String, Fault> {
+        unimplemented!()
+    }
     /// What `falconer check` shows, by backend.
     #[must_use]
     pub fn report(&self) -> BTreeMap<String, Vec<Finding>> {
