@@ -5,20 +5,8 @@ use toml::de::DeValue;
 use super::document::{Entry, Section, json, kind};
 use super::{Allow, Backend, Limits, defaults, grants};
 
-const LIMITS: &[&str] = &[
-    "runs",
-    "wall",
-    "idle",
-    "memory",
-    "call_cpu",
-    "cpu",
-    "events",
-    "output",
-    "events_per_s",
-    "children",
-    "tree_memory",
-    "tree_processes",
-];
+const LIMITS: &[&str] =
+    &["runs", "wall", "idle", "memory", "call_cpu", "cpu", "events", "output", "events_per_s", "children", "tree_memory", "tree_processes"];
 
 /// Whether this may be the name of a backend: it is the name of its file without `.wasm`.
 fn is_backend(name: &str) -> bool {

@@ -23,6 +23,8 @@ pub(super) struct Reading<'t> {
     pub home: &'t Utf8Path,
     /// Where relative paths begin.
     pub base: &'t Utf8Path,
+    /// What is not shown where a line is: values that may be secrets.
+    pub hidden: Vec<Range<usize>>,
     pub problems: RefCell<Vec<ConfigError>>,
 }
 
@@ -30,7 +32,7 @@ impl Reading<'_> {
     pub fn problem(&self, span: Range<usize>, message: impl Into<String>, hint: impl Into<String>) {
         self.problems.borrow_mut().push(ConfigError {
             file: self.file.map(Utf8Path::to_owned),
-            place: Some(Place::of(self.text, span)),
+            place: Some(Place::of(self.text, span, &self.hidden)),
             message: message.into(),
             hint: Some(hint.into()),
         });
@@ -211,6 +213,35 @@ impl<'r, 't> Section<'r, 't> {
             self.reading.problem(key.span(), format!("unknown key `{word}` {place}"), hint);
         }
     }
+}
+
+/// Where values stand that may be secrets: the strings under `env` and `secrets` of any backend's grants, but for names.
+pub(super) fn secrets_of(document: &DeTable<'_>) -> Vec<Range<usize>> {
+    fn table<'r, 't>(of: &'r DeTable<'t>, key: &str) -> Option<&'r DeTable<'t>> {
+        match of.iter().find(|(name, _)| name.get_ref() == key)?.1.get_ref() {
+            DeValue::Table(table) => Some(table),
+            _ => None,
+        }
+    }
+    fn strings(key: &str, value: &Spanned<DeValue<'_>>, out: &mut Vec<Range<usize>>) {
+        match value.get_ref() {
+            DeValue::Table(table) => table.iter().for_each(|(key, value)| strings(key.get_ref(), value, out)),
+            DeValue::Array(items) if key != "command" => items.iter().for_each(|item| strings(key, item, out)),
+            DeValue::String(_) if !["env", "file", "command"].contains(&key) => out.push(value.span()),
+            _ => {}
+        }
+    }
+    let mut out = Vec::new();
+    for (_, backend) in table(document, "backends").into_iter().flat_map(|backends| backends.iter()) {
+        let DeValue::Table(backend) = backend.get_ref() else { continue };
+        let Some(grants) = table(backend, "grants") else { continue };
+        for part in ["env", "secrets"] {
+            for (key, value) in table(grants, part).into_iter().flat_map(|part| part.iter()) {
+                strings(key.get_ref(), value, &mut out);
+            }
+        }
+    }
+    out
 }
 
 /// What a value is, for messages.

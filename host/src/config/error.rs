@@ -35,24 +35,29 @@ pub struct Place {
     pub column: usize,
     /// How many characters are meant, at least 1, within the line.
     pub width: usize,
-    /// The line, control characters made inert.
+    /// The line, control characters made inert and what may be a secret made stars.
     pub text: String,
 }
 
 impl Place {
-    /// The place of these bytes of a text.
+    /// The place of these bytes of a text; the bytes in `hidden` are not shown.
     #[must_use]
-    pub fn of(text: &str, span: Range<usize>) -> Self {
+    pub fn of(text: &str, span: Range<usize>, hidden: &[Range<usize>]) -> Self {
         let start = text.floor_char_boundary(span.start.min(text.len()));
         let begin = text[..start].rfind('\n').map_or(0, |at| at + 1);
         let end = text[start..].find('\n').map_or(text.len(), |at| start + at);
         let stop = text.floor_char_boundary(span.end.min(end)).max(start);
-        let inert = |c: char| if c == '\t' { ' ' } else if c.is_control() { '\u{fffd}' } else { c };
+        let shown = |(at, c): (usize, char)| match c {
+            _ if hidden.iter().any(|span| span.contains(&(begin + at))) => '*',
+            '\t' => ' ',
+            c if c.is_control() => '\u{fffd}',
+            c => c,
+        };
         Self {
             line: text[..start].matches('\n').count() + 1,
             column: text[begin..start].chars().count() + 1,
             width: text[start..stop].trim_end().chars().count().max(1),
-            text: text[begin..end].trim_end().chars().map(inert).take(SHOWN).collect(),
+            text: text[begin..end].trim_end().char_indices().map(shown).take(SHOWN).collect(),
         }
     }
 }
@@ -125,14 +130,15 @@ impl From<ConfigErrors> for Fault {
     fn from(errors: ConfigErrors) -> Self {
         let more = errors.0.len().saturating_sub(1);
         let mut problems = errors.0.into_iter();
-        let (mut message, hint) = problems.next().map_or_else(
-            || ("the configuration is bad".to_owned(), None),
-            |first| (first.summary(), first.hint),
-        );
+        let (mut message, hint) =
+            problems.next().map_or_else(|| ("the configuration is bad".to_owned(), None), |first| (first.summary(), first.hint));
         if more > 0 {
             message.push_str(&format!(" (and {more} more; `falconer check` shows all)"));
         }
-        Self { hint: hint.or_else(|| Some("mend the file; `falconer check` shows the place".into())), ..Self::new(CONFIGURATION_INVALID, message) }
+        Self {
+            hint: hint.or_else(|| Some("mend the file; `falconer check` shows the place".into())),
+            ..Self::new(CONFIGURATION_INVALID, message)
+        }
     }
 }
 
@@ -146,7 +152,7 @@ mod tests {
         let at = text.find("\"yes\"").unwrap();
         let problem = ConfigError {
             file: Some("falconer.toml".into()),
-            place: Some(Place::of(text, at..at + 5)),
+            place: Some(Place::of(text, at..at + 5, &[])),
             message: "not a boolean".into(),
             hint: Some("write true or false".into()),
         };
@@ -159,10 +165,10 @@ mod tests {
     #[test]
     fn a_place_holds_no_terminal_control_and_counts_characters() {
         let text = "ä = \"\u{1b}[31m\"";
-        let place = Place::of(text, 3..4);
+        let place = Place::of(text, 3..4, &[]);
         assert_eq!((place.line, place.column), (1, 3));
         assert_eq!(place.text, "ä = \"\u{fffd}[31m\"");
-        let end = Place::of(text, text.len() + 5..text.len() + 9);
+        let end = Place::of(text, text.len() + 5..text.len() + 9, &[]);
         assert_eq!(end.width, 1);
     }
 

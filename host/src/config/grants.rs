@@ -211,7 +211,11 @@ fn host(section: &Section<'_, '_>, text: String, span: Range<usize>) -> Option<S
     if fits {
         return Some(text.to_ascii_lowercase());
     }
-    section.reading.problem(span, format!("`{text}` is not a host and a port"), "write `\"build.example.org:443\"` or `\"[2001:db8::1]:443\"`");
+    section.reading.problem(
+        span,
+        format!("`{text}` is not a host and a port"),
+        "write `\"build.example.org:443\"` or `\"[2001:db8::1]:443\"`",
+    );
     None
 }
 

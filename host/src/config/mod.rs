@@ -209,3 +209,6 @@ pub struct Limits {
     /// Children at once.
     pub children: u32,
 }
+
+#[cfg(test)]
+mod tests;

