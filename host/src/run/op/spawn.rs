@@ -238,7 +238,14 @@ impl Manager {
                 Err(Fault::new(code::CONFLICTING_FIELDS, "`profile` and `instructions` were both given").hint("give one of them"))
             }
             (None, text) => Ok(text.clone()),
-            (Some(name), None) => self.policy().profile(name).map(Some),
+            (Some(name), None) => {
+                let profiles = &self.policy().config().profiles;
+                let profile = profiles.get(name).ok_or_else(|| {
+                    let names: Vec<_> = profiles.keys().map(String::as_str).collect();
+                    Fault::new(code::INVALID_ARGUMENT, format!("no profile is called `{name}`")).hint(format!("there are: {}", names.join(", ")))
+                })?;
+                profile.instructions(name).map(Some)
+            }
         }
     }
 
