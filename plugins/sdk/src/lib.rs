@@ -1,1 +1,3 @@
-//! placeholder
+//! Write a backend for falconer.
+
+pub mod bindings;
