@@ -34,7 +34,7 @@ impl Manager {
         let mut actions = Vec::with_capacity(draft.actions.len());
         for action in &draft.actions {
             let judged = self.policy().judge(&name, client.as_deref(), action);
-            actions.push(PlannedAction { kind: judged.kind, detail: judged.detail, allowed: judged.allowed, rule: judged.rule });
+            actions.push(PlannedAction { kind: judged.kind.to_owned(), detail: judged.detail, allowed: judged.allowed, rule: judged.rule });
         }
         let refusal = actions.iter().find(|action| !action.allowed).map(|action| {
             Fault::new(crate::fault::code::NOT_ALLOWED, format!("the backend would be refused: {}", action.rule))
