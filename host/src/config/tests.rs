@@ -453,3 +453,12 @@ fn all_errors_come_at_once_in_the_order_of_the_file() {
     let errors = parse("[stop]\nask = 5\n[host]\nrun = 3\n[client]\ncwd_is_workspace = 1\n").unwrap_err();
     assert_eq!(errors.0.iter().map(|error| error.place.as_ref().unwrap().line).collect::<Vec<_>>(), [2, 4, 6]);
 }
+
+#[test]
+fn a_profile_is_named_or_the_near_one_is() {
+    let config = parse("[profiles.reviewer]\ntext = 'Be strict.'\n").unwrap();
+    assert_eq!(config.instructions("reviewer").unwrap(), "Be strict.");
+    let near = config.instructions("reviwer").unwrap_err();
+    assert_eq!((near.message.as_str(), near.hint.as_deref()), ("no profile is called `reviwer`", Some("did you mean `reviewer`?")));
+    assert_eq!(config.instructions("x").unwrap_err().hint.as_deref(), Some("known: reviewer"));
+}

@@ -199,9 +199,7 @@ impl Policy {
         });
         let verdict = match program {
             None => Err(format!("backends.{backend}.grants.programs: `{}` is not granted", command.program)),
-            Some(program) => programs::judge(&command.program, program, &command.args)
-                .map(|rule| format!("backends.{backend}.{rule}"))
-                .map_err(|rule| if rule.starts_with("grants.") { format!("backends.{backend}.{rule}") } else { rule }),
+            Some(program) => programs::judge(&format!("backends.{backend}.grants.programs.{}", command.program), program, &command.args),
         };
         let verdict = verdict.and_then(|rule| match command.cwd.as_deref() {
             None => Ok(rule),

@@ -157,6 +157,12 @@ fn the_directory_of_a_named_configuration_is_not_for_clients() {
     let policy = Policy::resolve(&Arc::new(config));
     assert_eq!(policy.client_workspace(&project), None, "a run in it could change its own grants");
     assert_eq!(policy.client_workspace(&project.join("below")), Some(project.join("below")));
+    symlink(project.join("falconer.toml"), world.home.join("src/falconer.toml")).unwrap();
+    let linked =
+        Config::read(&Overrides { config: Some(world.home.join("work/falconer.toml")), ..Overrides::at_home(world.home.clone()) }).unwrap();
+    let policy = Policy::resolve(&Arc::new(linked));
+    assert_eq!(policy.client_workspace(&project), None, "where the file is");
+    assert_eq!(policy.client_workspace(&world.home.join("src")), None, "where the link is");
 }
 
 #[test]
