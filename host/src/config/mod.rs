@@ -24,7 +24,7 @@ use serde::Serialize;
 use serde_json::{Map, Value};
 
 use crate::fault::{Fault, code};
-pub use error::{CONFIGURATION_INVALID, ConfigError, ConfigErrors, Place};
+pub use error::{CONFIGURATION_INVALID, ConfigError, ConfigErrors, Place, inert};
 pub use grants::anchored;
 pub use overrides::Overrides;
 pub use profile::Profile;
