@@ -95,7 +95,12 @@ impl Actor {
     }
 
     /// One call, within its limits. After an error the store is never entered again.
-    async fn bounded<T>(&self, call: &'static str, words: &LastWords, future: impl Future<Output = wasmtime::Result<T>>) -> Result<T, Fault> {
+    async fn bounded<T>(
+        &self,
+        call: &'static str,
+        words: &LastWords,
+        future: impl Future<Output = wasmtime::Result<T>>,
+    ) -> Result<T, Fault> {
         let life = &self.life;
         let wall = self.engine.call_wall();
         let _in_flight = self.engine.ticker().call();
@@ -145,8 +150,11 @@ impl Actor {
     fn too_long(&self, call: &str, busy: bool, wall: Duration, used: Duration) -> Fault {
         let backend = &self.backend;
         let fault = if busy {
-            Fault::new(code::BACKEND_BUSY, format!("backend `{backend}` computed in `{call}` for more than {wall:?} ({used:?} of CPU time)"))
-                .hint("a backend does a little in each call and answers `again` where there is more")
+            Fault::new(
+                code::BACKEND_BUSY,
+                format!("backend `{backend}` computed in `{call}` for more than {wall:?} ({used:?} of CPU time)"),
+            )
+            .hint("a backend does a little in each call and answers `again` where there is more")
         } else {
             Fault::new(code::BACKEND_BLOCKED, format!("backend `{backend}` waited in `{call}` for more than {wall:?}"))
                 .hint("a backend never blocks: it answers `pending` and is polled when there is news")

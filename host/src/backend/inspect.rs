@@ -59,7 +59,8 @@ pub(super) fn check(bytes: &[u8]) -> Result<(), Fault> {
     for import in &imports {
         check_import(import)?;
     }
-    let adapters = exports.iter().filter_map(|export| Name::parse(export)).filter(|name| name.package == PACKAGE && name.interface == ADAPTER);
+    let adapters =
+        exports.iter().filter_map(|export| Name::parse(export)).filter(|name| name.package == PACKAGE && name.interface == ADAPTER);
     let found: Vec<&str> = adapters.map(|name| name.version).collect();
     if found.contains(&VERSION) {
         return Ok(());

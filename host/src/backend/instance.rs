@@ -137,6 +137,11 @@ impl Instance {
         self.life.gone().await
     }
 
+    #[cfg(test)]
+    pub(super) fn waits(&self) -> Option<super::life::Phase> {
+        self.life.waits()
+    }
+
     async fn call<T>(&self, name: &'static str, call: impl FnOnce(Answer<T>) -> Call) -> Result<T, Fault> {
         let (to, answer) = oneshot::channel();
         if self.calls.send(Box::new(call(to))).is_err() {

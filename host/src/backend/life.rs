@@ -104,6 +104,12 @@ impl Life {
         self.ended.get().is_some()
     }
 
+    /// Whether it has no thread, and where it is.
+    #[cfg(test)]
+    pub(super) fn waits(&self) -> Option<Phase> {
+        self.slot.try_lock().ok().and_then(|slot| slot.as_ref().map(|_| self.phase()))
+    }
+
     /// What the epoch asks, in the guest's own turn: go on after others had theirs, or end?
     pub(super) fn tick(&self) -> Result<(), Exceeded> {
         if self.is_cut() {

@@ -50,9 +50,9 @@ fn stub_wasi(linker: &mut Linker<Data>, component: &Component) -> wasmtime::Resu
                 }
                 ComponentItem::ComponentFunc(_) if stubbed => {
                     let import = format!("{name}#{export}");
-                    linker.instance(name)?.func_new(export, move |_, _, _, _| {
-                        Err(wasmtime::Error::msg(format!("`{import}` is not offered to backends")))
-                    })?;
+                    linker
+                        .instance(name)?
+                        .func_new(export, move |_, _, _, _| Err(wasmtime::Error::msg(format!("`{import}` is not offered to backends"))))?;
                 }
                 _ => {}
             }

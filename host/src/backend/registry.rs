@@ -219,7 +219,11 @@ impl Registry {
         names.extend(plugins::scan(dir).into_keys());
         names.sort_unstable();
         names.dedup();
-        let hint = if names.is_empty() { format!("there is none; plugins are looked for in {dir}") } else { format!("there are: {}", names.join(", ")) };
+        let hint = if names.is_empty() {
+            format!("there is none; plugins are looked for in {dir}")
+        } else {
+            format!("there are: {}", names.join(", "))
+        };
         Fault::new(code::UNKNOWN_BACKEND, format!("there is no backend `{}`", super::stdio::one_line(name, 64))).hint(hint)
     }
 
@@ -336,6 +340,7 @@ fn with_schema(description: Description, code: Arc<Code>) -> Result<(Description
 }
 
 fn being_compiled(path: &Utf8Path) -> Facts {
-    let fault = Fault::new(code::BACKEND_UNAVAILABLE, "it is being compiled for the first time").retryable().hint("ask again in a little while");
+    let fault =
+        Fault::new(code::BACKEND_UNAVAILABLE, "it is being compiled for the first time").retryable().hint("ask again in a little while");
     Facts { source: path.to_string(), digest: String::new(), said: Err(fault) }
 }

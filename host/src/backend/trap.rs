@@ -57,7 +57,9 @@ pub(super) fn fault(backend: &str, call: &str, error: &wasmtime::Error, words: &
 /// The fault of a limit.
 pub(super) fn exceeded(backend: &str, call: &str, exceeded: &Exceeded) -> Fault {
     let (code, hint) = match exceeded {
-        Exceeded::Memory { .. } => (code::MEMORY_EXCEEDED, Some(format!("raise `memory` in `[backends.{backend}.limits]` if it needs more"))),
+        Exceeded::Memory { .. } => {
+            (code::MEMORY_EXCEEDED, Some(format!("raise `memory` in `[backends.{backend}.limits]` if it needs more")))
+        }
         Exceeded::Table { .. } => (code::HANDLES_EXCEEDED, None),
         Exceeded::CallCpu { .. } => {
             (code::BACKEND_BUSY, Some("a backend does a little in each call and answers `again` where there is more".to_owned()))
@@ -94,12 +96,16 @@ mod tests {
         let error = wasmtime::Result::<()>::Err(wasmtime::Error::new(violation)).context("while executing").unwrap_err();
         let fault = fault("x", "poll", &error, &LastWords::default());
         assert_eq!(fault.code, code::VALUE_TOO_LARGE);
-        assert!(fault.message.contains("`x`") && fault.message.contains("`poll`") && fault.message.contains("too long"), "{}", fault.message);
+        assert!(
+            fault.message.contains("`x`") && fault.message.contains("`poll`") && fault.message.contains("too long"),
+            "{}",
+            fault.message
+        );
     }
 
     #[test]
     fn a_full_table_of_a_capability_is_a_limit() {
-        let error = wasmtime::Error::from(anyhow::Error::new(ResourceTableError::Full).context("spawn"));
+        let error = wasmtime::Error::from_anyhow(anyhow::Error::new(ResourceTableError::Full).context("spawn"));
         assert_eq!(fault("x", "start", &error, &LastWords::default()).code, code::HANDLES_EXCEEDED);
     }
 }
