@@ -143,7 +143,8 @@ fn ensure_target() -> Result<(), Box<dyn Error>> {
         Ok(output) => format!("rustup could not add it: {}", String::from_utf8_lossy(&output.stderr).trim().replace('\n', "; ")),
         Err(_) => "there is no rustup that could add it".to_owned(),
     };
-    Err(format!("the bundled backends need the {WASM_TARGET} standard library, which this toolchain lacks, and {why}\nrun: {by_hand}").into())
+    Err(format!("the bundled backends need the {WASM_TARGET} standard library, which this toolchain lacks, and {why}\nrun: {by_hand}")
+        .into())
 }
 
 fn has_target() -> Result<bool, Box<dyn Error>> {

@@ -7,6 +7,7 @@ wit_bindgen::generate!({
     path: "wit",
     world: "backend",
     generate_all,
+    additional_derives: [PartialEq],
     pub_export_macro: true,
     export_macro_name: "export_bindings",
     default_bindings_module: "falconer_backend::bindings",
