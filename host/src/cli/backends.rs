@@ -1,5 +1,7 @@
 //! `falconer backends`: which kinds of jobs there are.
 
+use std::process::ExitCode;
+
 use super::Globals;
 use super::client;
 use super::exit::{Exit, end};
@@ -16,7 +18,7 @@ pub struct Args {
 }
 
 /// The command.
-pub async fn run(globals: &Globals, args: Args) -> Exit {
+pub async fn run(globals: &Globals, args: Args) -> ExitCode {
     end(list(globals, args).await)
 }
 

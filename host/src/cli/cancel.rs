@@ -1,5 +1,7 @@
 //! `falconer cancel`: stop a run.
 
+use std::process::ExitCode;
+
 use super::Globals;
 use super::client;
 use super::exit::{Exit, end};
@@ -26,7 +28,7 @@ pub struct Args {
 }
 
 /// The command.
-pub async fn run(globals: &Globals, args: Args) -> Exit {
+pub async fn run(globals: &Globals, args: Args) -> ExitCode {
     end(stop(globals, args).await)
 }
 

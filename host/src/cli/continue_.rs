@@ -1,5 +1,7 @@
 //! `falconer continue`: answer a run, steer it, or carry its session on.
 
+use std::process::ExitCode;
+
 use super::Globals;
 use super::client::{self, Client};
 use super::exit::{Exit, end};
@@ -41,7 +43,7 @@ pub struct Args {
 }
 
 /// The command.
-pub async fn run(globals: &Globals, args: Args) -> Exit {
+pub async fn run(globals: &Globals, args: Args) -> ExitCode {
     end(go_on(globals, args).await)
 }
 

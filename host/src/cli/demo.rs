@@ -4,7 +4,7 @@
 //! drives it, over its standard input and output: a job runs and is followed, and one that will not stop is stopped.
 
 use std::fs::File;
-use std::process::Stdio;
+use std::process::{ExitCode, Stdio};
 use std::time::{Duration, Instant};
 
 use camino::{Utf8Path, Utf8PathBuf};
@@ -48,7 +48,7 @@ const JOB: &str = "for n in 1 2 3 4; do echo \"step $n of 4\"; sleep 0.5; done; 
 const STUBBORN: &str = "trap '' TERM INT HUP; echo 'TERM does nothing to me'; sleep 3600 & while :; do sleep 3600; done";
 
 /// The command.
-pub async fn run(_globals: &Globals, args: Args) -> Exit {
+pub async fn run(_globals: &Globals, args: Args) -> ExitCode {
     let limit = if args.claude.is_some() { LIMIT + CLAUDE_LIMIT } else { LIMIT };
     let shown = tokio::time::timeout(limit, show(args));
     end(shown.await.unwrap_or_else(|_| Err(failed(format!("the demo did not end within {}", elapsed(limit))))))

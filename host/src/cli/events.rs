@@ -1,5 +1,7 @@
 //! `falconer events`: what a run did, event by event.
 
+use std::process::ExitCode;
+
 use super::Globals;
 use super::client::{self, Client};
 use super::exit::{Exit, end};
@@ -32,7 +34,7 @@ fn kind(word: &str) -> Result<EventType, String> {
 }
 
 /// The command.
-pub async fn run(globals: &Globals, args: Args) -> Exit {
+pub async fn run(globals: &Globals, args: Args) -> ExitCode {
     end(list(globals, args).await)
 }
 

@@ -1,7 +1,7 @@
 //! What the program ends with: one number a meaning, for scripts.
 
 use std::io::Write;
-use std::process::{ExitCode, Termination};
+use std::process::ExitCode;
 
 use crate::fault::{Fault, code};
 use crate::run::status::Status;
@@ -32,6 +32,11 @@ pub enum Exit {
 
 /// The host cannot be reached, or was lost in the middle.
 pub const HOST_UNREACHABLE: &str = "host_unreachable";
+/// The codes of the daemon that mean the same.
+const NO_HOST: [&str; 7] =
+    ["no_daemon", "daemon_failed", "daemon_unreachable", "daemon_lost", "protocol_mismatch", "other_user", "bad_hello"];
+/// The codes of the daemon that a person mends in the configuration.
+const WRONG_CONFIGURATION: [&str; 2] = ["config_mismatch", "bad_data_dir"];
 
 impl Exit {
     /// The number.
@@ -65,6 +70,8 @@ impl Exit {
             | code::UNSUPPORTED
             | code::STALE_ANSWER
             | code::SHUTTING_DOWN => Self::Rejected,
+            other if NO_HOST.contains(&other) => Self::Unreachable,
+            other if WRONG_CONFIGURATION.contains(&other) => Self::Usage,
             _ => Self::Failed,
         }
     }
@@ -84,9 +91,9 @@ impl Exit {
     }
 }
 
-impl Termination for Exit {
-    fn report(self) -> ExitCode {
-        ExitCode::from(self.code())
+impl From<Exit> for ExitCode {
+    fn from(exit: Exit) -> Self {
+        Self::from(exit.code())
     }
 }
 
@@ -102,6 +109,7 @@ pub fn report(fault: &Fault) -> Exit {
 }
 
 /// The end of a command: what it found, or the fault, told.
-pub fn end(result: Result<Exit, Fault>) -> Exit {
-    result.unwrap_or_else(|fault| report(&fault))
+#[must_use]
+pub fn end(result: Result<Exit, Fault>) -> ExitCode {
+    result.unwrap_or_else(|fault| report(&fault)).into()
 }

@@ -1,6 +1,7 @@
 //! `falconer run`: start a run and follow it.
 
 use std::io::Read;
+use std::process::ExitCode;
 
 use camino::Utf8PathBuf;
 use serde_json::{Map, Value, json};
@@ -70,7 +71,7 @@ pub struct Args {
 }
 
 /// The command.
-pub async fn run(globals: &Globals, args: Args) -> Exit {
+pub async fn run(globals: &Globals, args: Args) -> ExitCode {
     end(start(globals, args).await)
 }
 

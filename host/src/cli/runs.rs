@@ -1,5 +1,7 @@
 //! `falconer runs`: which runs there are and were.
 
+use std::process::ExitCode;
+
 use super::Globals;
 use super::client;
 use super::exit::{Exit, end};
@@ -38,7 +40,7 @@ fn status(word: &str) -> Result<Status, String> {
 }
 
 /// The command.
-pub async fn run(globals: &Globals, args: Args) -> Exit {
+pub async fn run(globals: &Globals, args: Args) -> ExitCode {
     end(list(globals, args).await)
 }
 
