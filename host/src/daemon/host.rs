@@ -1,8 +1,8 @@
 //! The host that a daemon serves: every part of it made from the configuration, in order.
 
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
 

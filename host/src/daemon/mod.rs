@@ -11,6 +11,7 @@ mod cgroup;
 pub mod connect;
 pub mod detach;
 mod dir;
+pub mod ending;
 mod ephemeral;
 mod handover;
 pub mod hello;
@@ -71,6 +72,8 @@ pub mod code {
     pub const DAEMON_FAILED: &str = "daemon_failed";
     /// A daemon owns the data directory, but does not answer.
     pub const DAEMON_UNREACHABLE: &str = "daemon_unreachable";
+    /// The daemon has ended while it served this client.
+    pub const DAEMON_LOST: &str = "daemon_lost";
     /// A daemon owns the data directory already.
     pub const DAEMON_RUNS: &str = "daemon_runs";
     /// Client and daemon speak different versions.

@@ -28,8 +28,18 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 pub enum Ready {
     /// The process that started it.
     Starter(Starter),
-    /// A person, on stderr.
+    /// A person, who reads stderr.
     Person,
+}
+
+impl Ready {
+    /// The daemon cannot start: tells who waits for it, and gives the reason back.
+    pub fn refuse(self, fault: Fault) -> Fault {
+        if let Self::Starter(starter) = self {
+            starter.failed(&fault);
+        }
+        fault
+    }
 }
 
 /// Runs a daemon until it is told to end, by a signal or by `falconer stop`. `open` makes the service, inside the runtime.
@@ -54,17 +64,11 @@ where
     });
     let (service, listener, ending) = match opened {
         Ok(opened) => opened,
-        Err(fault) => {
-            if let Ready::Starter(starter) = ready {
-                starter.failed(&fault);
-            }
-            return Err(fault);
-        }
+        Err(fault) => return Err(ready.refuse(fault)),
     };
     tracing::info!(data_dir = %identity.data_dir, config = %identity.config, pid = std::process::id(), "serves");
-    match ready {
-        Ready::Starter(starter) => starter.ready(),
-        Ready::Person => {}
+    if let Ready::Starter(starter) = ready {
+        starter.ready();
     }
     let daemon = Arc::new(Daemon {
         service,
