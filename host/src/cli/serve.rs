@@ -80,12 +80,12 @@ fn take(dir: &Utf8Path) -> Result<Lock, Fault> {
     }
 }
 
-fn serve(lock: Lock, config: &Arc<Config>, ready: Ready) -> Result<(), Fault> {
+fn serve(mut lock: Lock, config: &Arc<Config>, ready: Ready) -> Result<(), Fault> {
     let runtime = match serving_runtime() {
         Ok(runtime) => runtime,
         Err(error) => return Err(ready.refuse(runtime_fault(&error))),
     };
-    let served = runtime.block_on(daemon::run(lock, Identity::of(config), ready, || Host::open(config, face())));
+    let served = runtime.block_on(daemon::run(&mut lock, Identity::of(config), ready, || Host::open(config, face())));
     runtime.shutdown_background();
     served
 }

@@ -61,7 +61,7 @@ pub async fn serve_stdio<S: Service>(caller: Caller, service: Arc<S>) -> Result<
     }
     drop(serving);
     drop(restore);
-    let _ = tokio::time::timeout(LAST_CALL, service.shut_down()).await;
+    service.shut_down(Some(LAST_CALL)).await;
     Ok(())
 }
 

@@ -129,10 +129,10 @@ impl Service for Host {
         (self.face)(self.manager.clone(), session)
     }
 
-    fn shut_down(&self) -> BoxFuture<'static, ()> {
+    fn shut_down(&self, within: Option<Duration>) -> BoxFuture<'static, ()> {
         let manager = self.manager.clone();
         let stop = &manager.policy().config().stop;
-        let within = stop.ask + stop.terminate + stop.drain + stop.prove + END_SLACK;
+        let within = within.unwrap_or(stop.ask + stop.terminate + stop.drain + stop.prove + END_SLACK);
         async move { manager.shut_down(within).await }.boxed()
     }
 }

@@ -115,8 +115,9 @@ pub trait Service: Send + Sync + 'static {
     fn live(&self) -> usize;
     /// Serves one client until its input ends, its output breaks or `closing` is cancelled.
     fn serve(&self, session: Session) -> BoxFuture<'static, ()>;
-    /// No new work; what runs is stopped; what is kept is closed. Called once.
-    fn shut_down(&self) -> BoxFuture<'static, ()>;
+    /// No new work; what runs is stopped; what is kept is closed. Called once. `within`: in how much time, where it is not
+    /// the configuration's.
+    fn shut_down(&self, within: Option<Duration>) -> BoxFuture<'static, ()>;
 }
 
 /// What a daemon says about itself and checks a hello against.

@@ -43,10 +43,11 @@ impl Ready {
 }
 
 /// Runs a daemon until it is told to end, by a signal or by `falconer stop`. `open` makes the service, inside the runtime.
+/// The lock is to be held until the process ends, so that nobody meets what is left of it.
 ///
 /// # Errors
 /// When it cannot start; whoever waits for it is told, too.
-pub async fn run<S, F>(mut lock: Lock, identity: Identity, ready: Ready, open: F) -> Result<(), Fault>
+pub async fn run<S, F>(lock: &mut Lock, identity: Identity, ready: Ready, open: F) -> Result<(), Fault>
 where
     S: Service,
     F: FnOnce() -> Result<Arc<S>, Fault>,
@@ -80,7 +81,6 @@ where
     });
     daemon.accept(listener).await;
     daemon.end().await;
-    drop(lock);
     Ok(())
 }
 
@@ -121,7 +121,7 @@ impl<S: Service> Daemon<S> {
     /// Runs are stopped while clients can still see it; then the connections are closed.
     async fn end(&self) {
         tracing::info!(live_runs = self.service.live(), "stops what runs");
-        self.service.shut_down().await;
+        self.service.shut_down(None).await;
         self.closing.cancel();
         self.clients.close();
         if tokio::time::timeout(CLOSE_LIMIT, self.clients.wait()).await.is_err() {

@@ -52,11 +52,11 @@ pub fn serve(args: &[String]) -> ExitCode {
     }
     let overrides = overrides(args);
     let dir = overrides.data_dir.clone().unwrap();
-    let inherited = detach::go(&dir).unwrap();
+    let mut inherited = detach::go(&dir).unwrap();
     log::to_file(&dir).unwrap();
     let config = Config::read(&overrides).unwrap();
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
-    let served = runtime.block_on(run(inherited.lock, Identity::of(&config), Ready::Starter(inherited.starter), || Echo::open(dir)));
+    let served = runtime.block_on(run(&mut inherited.lock, Identity::of(&config), Ready::Starter(inherited.starter), || Echo::open(dir)));
     if served.is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
@@ -113,7 +113,7 @@ impl Service for Echo {
         .boxed()
     }
 
-    fn shut_down(&self) -> BoxFuture<'static, ()> {
+    fn shut_down(&self, _within: Option<std::time::Duration>) -> BoxFuture<'static, ()> {
         let file = self.dir.join(SHUT_DOWN);
         async move { std::fs::write(file, "").unwrap() }.boxed()
     }
