@@ -72,7 +72,8 @@ mod tests {
     fn the_texts_of_the_kernel_are_read() {
         let mounts = "22 28 0:20 / /proc rw shared:5 - proc proc rw\n30 25 0:26 / /sys/fs/cgroup rw,nosuid shared:9 - cgroup2 cgroup2 rw\n";
         assert_eq!(mount_point(mounts), Some("/sys/fs/cgroup".into()));
-        let hybrid = "40 30 0:30 / /sys/fs/cgroup/memory rw - cgroup cgroup rw,memory\n41 30 0:31 / /sys/fs/cgroup/unified rw - cgroup2 c rw\n";
+        let hybrid =
+            "40 30 0:30 / /sys/fs/cgroup/memory rw - cgroup cgroup rw,memory\n41 30 0:31 / /sys/fs/cgroup/unified rw - cgroup2 c rw\n";
         assert_eq!(mount_point(hybrid), Some("/sys/fs/cgroup/unified".into()));
         assert_eq!(mount_point("1 2 3 / / rw - ext4 /dev/x rw\n"), None);
         assert_eq!(own_group("4:memory:/x\n0::/user.slice/a.scope\n"), Some(Path::new("/user.slice/a.scope")));

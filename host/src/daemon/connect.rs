@@ -16,7 +16,7 @@ use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 use super::hello::{self, Answer, Control, Hello, Mark, Opening};
 use super::lock::{self, Lock};
 use super::{CONNECT_LIMIT, LOG_FILE, PROTOCOL, code, dir, handover, socket, start};
-use crate::config::{Config, Overrides};
+use crate::config::{Config, ConfigErrors, Overrides};
 use crate::fault::Fault;
 
 /// Pauses between two tries to connect while another process starts a daemon: short first, then longer.
@@ -45,9 +45,9 @@ impl Local {
     ///
     /// # Errors
     /// A configuration that is not right. Inside a run, where it may be unreadable, knowing the data directory is enough.
-    pub fn find(overrides: &Overrides) -> Result<Self, Fault> {
+    pub fn find(overrides: &Overrides) -> Result<Self, ConfigErrors> {
         let inside = std::env::var("FALCONER_RUN_ID").ok().filter(|run| !run.is_empty());
-        let config = match Config::load(overrides) {
+        let config = match Config::read(overrides) {
             Ok(config) => config,
             Err(error) => {
                 return match (inside, &overrides.data_dir) {
@@ -58,22 +58,28 @@ impl Local {
                         inside: Some(run),
                         daemon_args: Vec::new(),
                     }),
-                    _ => Err(error.into()),
+                    _ => Err(error),
                 };
             }
         };
+        Ok(Self::of(config, inside))
+    }
+
+    /// What follows from a configuration.
+    #[must_use]
+    pub fn of(config: Config, inside: Option<String>) -> Self {
         let mut daemon_args: Vec<OsString> = vec!["--data-dir".into(), config.data_dir.clone().into()];
         if let Some(file) = &config.file {
             daemon_args.extend(["--config".into(), file.clone().into()]);
         }
         daemon_args.extend(["--plugins".into(), config.plugins_dir.clone().into()]);
-        Ok(Self {
+        Self {
             env: hello::env_names(&config).into_iter().filter_map(|name| std::env::var(&name).ok().map(|value| (name, value))).collect(),
             config: Some(Mark::of(&config)),
             data_dir: config.data_dir,
             inside,
             daemon_args,
-        })
+        }
     }
 
     fn hello(&self, handover: bool) -> Opening {
@@ -154,9 +160,8 @@ impl Local {
         if !dir::check(&self.data_dir)? {
             return Ok(None);
         }
-        socket::connect(&self.data_dir).map_err(|error| {
-            Fault::new(code::DAEMON_UNREACHABLE, format!("cannot connect to {}: {error}", socket::path(&self.data_dir)))
-        })
+        socket::connect(&self.data_dir)
+            .map_err(|error| Fault::new(code::DAEMON_UNREACHABLE, format!("cannot connect to {}: {error}", socket::path(&self.data_dir))))
     }
 
     fn silent(&self, error: &io::Error) -> Fault {
@@ -230,7 +235,7 @@ fn exchange(mut stream: &StdStream, line: &[u8], stdio: Option<[BorrowedFd<'_>; 
 pub async fn open(overrides: &Overrides) -> Result<(OwnedReadHalf, OwnedWriteHalf), Fault> {
     let overrides = overrides.clone();
     let internal = |error: String| Fault::new(crate::fault::code::INTERNAL, format!("cannot connect to the daemon: {error}"));
-    let entered = tokio::task::spawn_blocking(move || Local::find(&overrides)?.enter(None))
+    let entered = tokio::task::spawn_blocking(move || Local::find(&overrides).map_err(Fault::from)?.enter(None))
         .await
         .map_err(|error| internal(error.to_string()))??;
     entered.stream.set_nonblocking(true).map_err(|error| internal(error.to_string()))?;

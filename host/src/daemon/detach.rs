@@ -6,7 +6,6 @@ use std::io::{self, Write};
 use std::os::fd::OwnedFd;
 
 use camino::Utf8Path;
-use rustix::fs::Mode;
 use rustix::io::fcntl_dupfd_cloexec;
 
 use super::lock::Lock;
@@ -62,8 +61,8 @@ impl Starter {
     }
 }
 
-/// The second stage: a session of its own, out of the client's cgroup where possible, files private, and the inherited
-/// descriptors put where no child gets them.
+/// The second stage: a session of its own, out of the client's cgroup where possible, and the inherited descriptors put
+/// where no child gets them. The umask stays: it is the person's, and the runs' files are theirs.
 ///
 /// # Errors
 /// When this process was not started by a falconer for this data directory.
@@ -79,7 +78,6 @@ pub fn go(dir: &Utf8Path) -> Result<Inherited, Fault> {
     let null = File::options().read(true).write(true).open("/dev/null").map_err(failed)?;
     rustix::stdio::dup2_stdin(&null).map_err(errno)?;
     rustix::stdio::dup2_stdout(&null).map_err(errno)?;
-    rustix::process::umask(Mode::RWXG | Mode::RWXO);
     rustix::process::setsid().map_err(errno)?;
     match cgroup::leave() {
         Ok(Some(group)) => tracing::debug!(group = %group.display(), "in a cgroup of its own"),

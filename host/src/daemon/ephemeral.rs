@@ -45,14 +45,9 @@ impl Scratch {
 /// Serves this process' own stdin and stdout until their end or a signal; then everything is stopped.
 ///
 /// # Errors
-/// When the service cannot be made, or stdin and stdout cannot be used.
-pub async fn serve_stdio<S, F>(caller: Caller, open: F) -> Result<(), Fault>
-where
-    S: Service,
-    F: FnOnce() -> Result<Arc<S>, Fault>,
-{
+/// When stdin and stdout cannot be used.
+pub async fn serve_stdio<S: Service>(caller: Caller, service: Arc<S>) -> Result<(), Fault> {
     let failed = |error: io::Error| Fault::new(crate::fault::code::INTERNAL, format!("cannot use stdin and stdout: {error}"));
-    let service = open()?;
     let closing = CancellationToken::new();
     signals::watch(closing.clone()).map_err(failed)?;
     let (input, output, restore) = own_stdio(rustix::stdio::stdin(), rustix::stdio::stdout()).map_err(failed)?;
@@ -66,7 +61,7 @@ where
     }
     drop(serving);
     drop(restore);
-    let _ = tokio::time::timeout(LAST_CALL, service.shut_down()).await;
+    service.shut_down(Some(LAST_CALL)).await;
     Ok(())
 }
 

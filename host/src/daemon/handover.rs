@@ -33,9 +33,7 @@ enum Kind {
 fn kind(fd: BorrowedFd<'_>) -> io::Result<Option<Kind>> {
     Ok(match FileType::from_raw_mode(fstat(fd)?.st_mode) {
         FileType::Fifo => Some(Kind::Pipe),
-        FileType::Socket
-            if sockopt::socket_domain(fd)? == AddressFamily::UNIX && sockopt::socket_type(fd)? == SocketType::STREAM =>
-        {
+        FileType::Socket if sockopt::socket_domain(fd)? == AddressFamily::UNIX && sockopt::socket_type(fd)? == SocketType::STREAM => {
             Some(Kind::Socket)
         }
         _ => None,

@@ -40,11 +40,12 @@ impl std::fmt::Display for Mark {
     }
 }
 
-/// The environment names whose values a client is to bring: what the grants take from the client.
+/// The environment names whose values a client is to bring: what the grants take from the client. The same as
+/// [`crate::policy::Policy::client_env_names`], without looking at the disk, because every client asks this first.
 #[must_use]
 pub fn env_names(config: &Config) -> BTreeSet<String> {
     let mut names = BTreeSet::new();
-    for backend in config.backends.values() {
+    for backend in config.backends.values().filter(|backend| backend.enabled) {
         names.extend(backend.grants.env.iter().filter(|(_, source)| matches!(source, EnvSource::Client)).map(|(name, _)| name.clone()));
         names.extend(backend.grants.secrets.values().filter_map(|source| match source {
             SecretSource::Env(name) => Some(name.clone()),
@@ -255,6 +256,16 @@ mod tests {
             inside: None,
             handover: true,
         }
+    }
+
+    #[test]
+    fn the_names_are_those_of_the_policy() {
+        let text = "[backends.exec]\n[backends.exec.grants]\nenv = [\"ONE\", \"TWO\"]\nsecrets = { t = { env = \"TOKEN\" } }\n\
+                    [backends.claude]\nenabled = false\n";
+        let config = std::sync::Arc::new(Config::parse(text, None, &crate::config::Overrides::at_home("/home/u")).unwrap());
+        let names = env_names(&config);
+        assert!(["ONE", "TWO", "TOKEN"].iter().all(|name| names.contains(*name)));
+        assert!(names.into_iter().eq(crate::policy::Policy::resolve(&config).client_env_names()));
     }
 
     #[test]

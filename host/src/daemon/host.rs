@@ -1,8 +1,8 @@
 //! The host that a daemon serves: every part of it made from the configuration, in order.
 
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -129,10 +129,10 @@ impl Service for Host {
         (self.face)(self.manager.clone(), session)
     }
 
-    fn shut_down(&self) -> BoxFuture<'static, ()> {
+    fn shut_down(&self, within: Option<Duration>) -> BoxFuture<'static, ()> {
         let manager = self.manager.clone();
         let stop = &manager.policy().config().stop;
-        let within = stop.ask + stop.terminate + stop.drain + stop.prove + END_SLACK;
+        let within = within.unwrap_or(stop.ask + stop.terminate + stop.drain + stop.prove + END_SLACK);
         async move { manager.shut_down(within).await }.boxed()
     }
 }

@@ -11,6 +11,7 @@ mod cgroup;
 pub mod connect;
 pub mod detach;
 mod dir;
+pub mod ending;
 mod ephemeral;
 mod handover;
 pub mod hello;
@@ -71,6 +72,8 @@ pub mod code {
     pub const DAEMON_FAILED: &str = "daemon_failed";
     /// A daemon owns the data directory, but does not answer.
     pub const DAEMON_UNREACHABLE: &str = "daemon_unreachable";
+    /// The daemon has ended while it served this client.
+    pub const DAEMON_LOST: &str = "daemon_lost";
     /// A daemon owns the data directory already.
     pub const DAEMON_RUNS: &str = "daemon_runs";
     /// Client and daemon speak different versions.
@@ -112,8 +115,9 @@ pub trait Service: Send + Sync + 'static {
     fn live(&self) -> usize;
     /// Serves one client until its input ends, its output breaks or `closing` is cancelled.
     fn serve(&self, session: Session) -> BoxFuture<'static, ()>;
-    /// No new work; what runs is stopped; what is kept is closed. Called once.
-    fn shut_down(&self) -> BoxFuture<'static, ()>;
+    /// No new work; what runs is stopped; what is kept is closed. Called once. `within`: in how much time, where it is not
+    /// the configuration's.
+    fn shut_down(&self, within: Option<Duration>) -> BoxFuture<'static, ()>;
 }
 
 /// What a daemon says about itself and checks a hello against.

@@ -33,10 +33,10 @@ pub fn run(local: &Local) -> Result<(), Fault> {
     let outcome = if handover { wait(&entered, stdin, stdout) } else { pass(&entered.stream, stdin, stdout) };
     match outcome {
         Ok(true) => Ok(()),
-        Ok(false) => Err(Fault::new(code::DAEMON_UNREACHABLE, format!("the daemon (process {}) has ended", entered.pid))
+        Ok(false) => Err(Fault::new(code::DAEMON_LOST, format!("the daemon (process {}) has ended", entered.pid))
             .hint("start the client again; `falconer runs` shows what became of the runs")
             .retryable()),
-        Err(error) => Err(Fault::new(code::DAEMON_UNREACHABLE, format!("the connection to the daemon is broken: {error}")).retryable()),
+        Err(error) => Err(Fault::new(code::DAEMON_LOST, format!("the connection to the daemon is broken: {error}")).retryable()),
     }
 }
 

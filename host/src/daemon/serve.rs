@@ -28,15 +28,26 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 pub enum Ready {
     /// The process that started it.
     Starter(Starter),
-    /// A person, on stderr.
+    /// A person, who reads stderr.
     Person,
 }
 
+impl Ready {
+    /// The daemon cannot start: tells who waits for it, and gives the reason back.
+    pub fn refuse(self, fault: Fault) -> Fault {
+        if let Self::Starter(starter) = self {
+            starter.failed(&fault);
+        }
+        fault
+    }
+}
+
 /// Runs a daemon until it is told to end, by a signal or by `falconer stop`. `open` makes the service, inside the runtime.
+/// The lock is to be held until the process ends, so that nobody meets what is left of it.
 ///
 /// # Errors
 /// When it cannot start; whoever waits for it is told, too.
-pub async fn run<S, F>(mut lock: Lock, identity: Identity, ready: Ready, open: F) -> Result<(), Fault>
+pub async fn run<S, F>(lock: &mut Lock, identity: Identity, ready: Ready, open: F) -> Result<(), Fault>
 where
     S: Service,
     F: FnOnce() -> Result<Arc<S>, Fault>,
@@ -54,17 +65,11 @@ where
     });
     let (service, listener, ending) = match opened {
         Ok(opened) => opened,
-        Err(fault) => {
-            if let Ready::Starter(starter) = ready {
-                starter.failed(&fault);
-            }
-            return Err(fault);
-        }
+        Err(fault) => return Err(ready.refuse(fault)),
     };
     tracing::info!(data_dir = %identity.data_dir, config = %identity.config, pid = std::process::id(), "serves");
-    match ready {
-        Ready::Starter(starter) => starter.ready(),
-        Ready::Person => {}
+    if let Ready::Starter(starter) = ready {
+        starter.ready();
     }
     let daemon = Arc::new(Daemon {
         service,
@@ -76,7 +81,6 @@ where
     });
     daemon.accept(listener).await;
     daemon.end().await;
-    drop(lock);
     Ok(())
 }
 
@@ -117,7 +121,7 @@ impl<S: Service> Daemon<S> {
     /// Runs are stopped while clients can still see it; then the connections are closed.
     async fn end(&self) {
         tracing::info!(live_runs = self.service.live(), "stops what runs");
-        self.service.shut_down().await;
+        self.service.shut_down(None).await;
         self.closing.cancel();
         self.clients.close();
         if tokio::time::timeout(CLOSE_LIMIT, self.clients.wait()).await.is_err() {

@@ -15,6 +15,8 @@ struct Wishes {
     terminate: Signal,
     interrupt: Signal,
     hang_up: Signal,
+    /// Never asked. A starter may have ignored this signal, which exec keeps, and then no child's exit could be known.
+    _child: Signal,
 }
 
 impl Wishes {
@@ -36,6 +38,7 @@ pub fn watch(ending: CancellationToken) -> std::io::Result<()> {
         terminate: signal(SignalKind::terminate())?,
         interrupt: signal(SignalKind::interrupt())?,
         hang_up: signal(SignalKind::hangup())?,
+        _child: signal(SignalKind::child())?,
     };
     tokio::spawn(async move {
         let first = wishes.next().await;

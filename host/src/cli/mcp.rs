@@ -1,0 +1,109 @@
+//! `falconer mcp`: what a client's configuration names.
+//!
+//! Exit codes: 0 the client has ended it; 1 the daemon is gone; 2 there is no daemon to be had, and stderr says why.
+
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use camino::Utf8PathBuf;
+use futures::FutureExt;
+
+use super::{FAILED, Globals, fail, fail_config, runtime_fault, serving_runtime};
+use crate::config::{Config, ConfigErrors, Overrides};
+use crate::daemon::connect::Local;
+use crate::daemon::host::{Face, Host};
+use crate::daemon::{Scratch, Service, code, hello, pipe, serve_stdio};
+use crate::fault::Fault;
+use crate::run::Caller;
+
+/// Arguments of `falconer mcp`.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// Keep everything in this process and a temporary directory, and stop and remove all of it at the end
+    #[arg(long)]
+    ephemeral: bool,
+}
+
+/// Serves one client on stdin and stdout.
+#[must_use]
+pub fn run(globals: &Globals, args: &Args) -> ExitCode {
+    let overrides = match globals.overrides() {
+        Ok(overrides) => overrides,
+        Err(errors) => return fail_config(&errors),
+    };
+    if args.ephemeral {
+        return ephemeral(overrides);
+    }
+    // On the way of every client's start: no runtime, no thread.
+    let local = match Local::find(&overrides) {
+        Ok(local) => local,
+        Err(errors) => return fail_config(&errors),
+    };
+    match pipe::run(&local) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(fault) => {
+            let lost = fault.code == code::DAEMON_LOST;
+            let code = fail(&fault);
+            if lost { ExitCode::from(FAILED) } else { code }
+        }
+    }
+}
+
+/// The tools, as the daemon is given them.
+pub(super) fn face() -> Face {
+    Box::new(|manager, session| crate::mcp::serve(manager, session.caller, session.input, session.output, session.closing).boxed())
+}
+
+/// A configuration whose data directory is temporary.
+pub(super) fn scratch(mut overrides: Overrides) -> Result<(Scratch, Arc<Config>), ScratchError> {
+    let scratch = Scratch::new().map_err(ScratchError::Fault)?;
+    overrides.data_dir = Some(scratch.path().to_owned());
+    let config = Config::read(&overrides).map_err(ScratchError::Config)?;
+    Ok((scratch, Arc::new(config)))
+}
+
+/// Why there is no temporary host.
+pub(super) enum ScratchError {
+    /// The directory.
+    Fault(Fault),
+    /// The configuration.
+    Config(ConfigErrors),
+}
+
+impl ScratchError {
+    pub(super) fn tell(&self) -> ExitCode {
+        match self {
+            Self::Fault(fault) => fail(fault),
+            Self::Config(errors) => fail_config(errors),
+        }
+    }
+}
+
+fn ephemeral(overrides: Overrides) -> ExitCode {
+    let (scratch, config) = match scratch(overrides) {
+        Ok(made) => made,
+        Err(error) => return error.tell(),
+    };
+    let runtime = match serving_runtime() {
+        Ok(runtime) => runtime,
+        Err(error) => return fail(&runtime_fault(&error)),
+    };
+    let served = runtime.block_on(async {
+        let host = Host::open(&config, face())?;
+        let cwd = std::env::current_dir().ok().and_then(|cwd| Utf8PathBuf::from_path_buf(cwd).ok());
+        let env = hello::env_names(&config).into_iter().filter_map(|name| std::env::var(&name).ok().map(|value| (name, value))).collect();
+        let caller = Caller {
+            name: format!("process {}", std::process::id()),
+            cwd: cwd.and_then(|cwd| host.workspace(&cwd)),
+            env: Arc::new(env),
+            parent: None,
+        };
+        serve_stdio(caller, host).await
+    });
+    runtime.shutdown_background();
+    drop(scratch);
+    match served {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(fault) => fail(&fault),
+    }
+}
