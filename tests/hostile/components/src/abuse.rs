@@ -4,7 +4,7 @@ use std::hint::black_box;
 use std::time::Duration;
 
 use crate::bindings::falconer::backend::process;
-use crate::bindings::falconer::backend::types::{CommandStart, Completion, Event, ItemStatus, Next, Outcome, OutputKind, Step, Stopped};
+use crate::bindings::falconer::backend::types::{CommandStart, Completion, Event, ItemStatus, Next, Outcome, OutputKind, Step, Stopped, Todo, TodoStatus};
 use crate::config::{Config, Mode};
 use crate::events::{finished, message, native, output};
 
@@ -59,6 +59,10 @@ pub fn poll(config: &Config) -> Option<Step> {
         Mode::Recurse => vec![message("depth", recurse(0).to_string())],
         Mode::Allocate => vec![message("bytes", allocate().to_string())],
         Mode::TenMillion => (0..10_000_000).map(|_| native("n", "0")).collect(),
+        Mode::TenMillionTodos => {
+            let todo = |_| Todo { text: String::new(), status: TodoStatus::Pending };
+            vec![Event::TodoUpdated((0..10_000_000).map(todo).collect())]
+        }
         Mode::HugeEvent => vec![message("huge", "x".repeat(100_000_000))],
         Mode::LongStep => (0..1_025).map(|n| native("n", n.to_string())).collect(),
         Mode::LargeCall => (0..12).map(|n| message(format!("m{n}"), "x".repeat(MIB - 1_024))).collect(),

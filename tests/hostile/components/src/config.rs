@@ -30,6 +30,8 @@ pub enum Mode {
     Allocate,
     /// A list of ten million events.
     TenMillion,
+    /// One event with a list of ten million small things.
+    TenMillionTodos,
     /// One event of 100 MB.
     HugeEvent,
     /// More than 1,024 events in a step.
