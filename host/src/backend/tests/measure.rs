@@ -79,6 +79,20 @@ async fn cuts() {
     }
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "a measurement"]
+async fn refusals() {
+    let room = Room::new();
+    for (what, count) in [("checkpoint", 100_000_000), ("events", 1_000_000)] {
+        let guest = Guest::new().body("poll", &super::calls::step_with(what, count, 2500)).build();
+        let limits = Limits { memory: 256 << 20, ..Limits::default() };
+        let instance = room.limited(&guest, limits).await;
+        let before = resident();
+        instance.poll().await.unwrap_err();
+        println!("{what} of {count} refused: {} KiB more resident", resident().saturating_sub(before) >> 10);
+    }
+}
+
 impl Room {
     /// Without writing a file each time.
     async fn instance_of(&self, component: &[u8]) -> Instance {
