@@ -20,8 +20,10 @@ use crate::fault::{Fault, code};
 
 /// The name of instantiation in messages.
 const INSTANTIATE: &str = "instantiate";
-/// The longest backtrace in the log.
-const BACKTRACE_CHARS: usize = 16 << 10;
+/// The longest backtrace in the log …
+const BACKTRACE_LINES: usize = 200;
+/// … and its longest line.
+const BACKTRACE_CHARS: usize = 400;
 
 /// Where an answer goes. If nobody waits for it any more, it is lost, and the instance goes on.
 pub(super) type Answer<T> = oneshot::Sender<Result<T, Fault>>;
@@ -140,8 +142,11 @@ impl Actor {
         let fault = trap::fault(&self.backend, call, error, words);
         if fault.code != super::CUT {
             self.log.line("host", &fault.message);
-            for line in format!("{error:?}").lines().take(BACKTRACE_CHARS / 80) {
-                self.log.line("host", &one_line(line, BACKTRACE_CHARS));
+            // Not the debug form: it would add the host's own backtrace.
+            for cause in error.chain() {
+                for line in cause.to_string().lines().take(BACKTRACE_LINES) {
+                    self.log.line("host", &one_line(line, BACKTRACE_CHARS));
+                }
             }
         }
         fault

@@ -12,6 +12,7 @@ use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::hash::{Hash, Hasher};
 use std::io::{self, Read as _, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _};
+use std::sync::{Mutex, PoisonError};
 use std::time::SystemTime;
 
 use camino::{Utf8Path, Utf8PathBuf};
@@ -43,6 +44,8 @@ pub(super) struct Cache {
     dir: Utf8PathBuf,
     /// Compiled code fits only an engine with these settings, this wasmtime and this processor.
     engine: String,
+    /// One writer at a time in this process; between processes, renaming decides.
+    writing: Mutex<()>,
 }
 
 impl Cache {
@@ -51,7 +54,7 @@ impl Cache {
         let mut hasher = Sha(Sha256::new());
         engine.precompile_compatibility_hash().hash(&mut hasher);
         env!("CARGO_PKG_VERSION").hash(&mut hasher);
-        Self { dir: dir.to_owned(), engine: hex(&hasher.0.finalize()[..8]) }
+        Self { dir: dir.to_owned(), engine: hex(&hasher.0.finalize()[..8]), writing: Mutex::new(()) }
     }
 
     /// What was kept for a component of this digest, if it is whole and ours.
@@ -104,6 +107,7 @@ impl Cache {
     }
 
     fn write(&self, name: &str, bytes: &[u8]) -> io::Result<()> {
+        let _writing = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
         self.make_dir()?;
         let key = match self.key()? {
             Some(key) => key,
@@ -161,31 +165,46 @@ impl Cache {
         Ok(key.try_into().ok())
     }
 
+    /// Makes a key, unless another process was faster. What was sealed with a key that is lost is made anew.
     fn make_key(&self) -> io::Result<[u8; SEAL_BYTES]> {
+        let path = self.dir.join(KEY_FILE);
+        gone(fs::remove_file(&path))?;
         let mut key = [0; SEAL_BYTES];
         getrandom::fill(&mut key).map_err(|error| io::Error::other(error.to_string()))?;
-        // A temporary file is 0600 from the first. What was sealed with a lost key is made anew.
+        // A temporary file is 0600 from the first.
         let mut file = tempfile::Builder::new().prefix(".new-").tempfile_in(&self.dir)?;
         file.write_all(&key)?;
-        file.persist(self.dir.join(KEY_FILE)).map_err(|failed| failed.error)?;
-        Ok(key)
+        match file.persist_noclobber(&path) {
+            Ok(_) => Ok(key),
+            Err(failed) if failed.error.kind() == io::ErrorKind::AlreadyExists => {
+                self.key()?.ok_or_else(|| io::Error::other("another falconer's key is not fit to be used"))
+            }
+            Err(failed) => Err(failed.error),
+        }
     }
 
     fn prune(&self) -> io::Result<()> {
         let mut files: Vec<(SystemTime, std::path::PathBuf)> = Vec::new();
         for entry in fs::read_dir(&self.dir)? {
             let entry = entry?;
-            if entry.file_name() != KEY_FILE {
-                files.push((entry.metadata()?.modified()?, entry.path()));
+            if entry.file_name() != KEY_FILE
+                && let Ok(found) = entry.metadata()
+            {
+                files.push((found.modified()?, entry.path()));
             }
         }
         files.sort_unstable();
         let over = files.len().saturating_sub(FILES);
         for (_, path) in files.into_iter().take(over) {
-            fs::remove_file(path)?;
+            gone(fs::remove_file(path))?;
         }
         Ok(())
     }
+}
+
+/// Removing what another falconer removed at the same time is no failure.
+fn gone(removed: io::Result<()>) -> io::Result<()> {
+    removed.or_else(|error| if error.kind() == io::ErrorKind::NotFound { Ok(()) } else { Err(error) })
 }
 
 /// Opens a file that must be ours, and no link.
@@ -256,7 +275,7 @@ mod tests {
     use super::*;
 
     fn cache(dir: &Utf8Path) -> Cache {
-        Cache { dir: dir.join("compiled"), engine: "e".into() }
+        Cache { dir: dir.join("compiled"), engine: "e".into(), writing: Mutex::new(()) }
     }
 
     fn temp() -> (tempfile::TempDir, Utf8PathBuf) {

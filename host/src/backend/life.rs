@@ -202,8 +202,10 @@ impl Future for Turns {
 impl Drop for Turns {
     /// The runtime is ending: without turns the actor would wait for ever.
     fn drop(&mut self) {
-        self.0.mark_cut();
-        self.0.reap();
+        if !self.0.is_gone() {
+            self.0.mark_cut();
+            self.0.reap();
+        }
     }
 }
 

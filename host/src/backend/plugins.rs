@@ -27,16 +27,19 @@ pub(super) struct FileId {
     size: u64,
     modified: (i64, i64),
     changed: (i64, i64),
+    /// Owner and mode of the directory: mending them makes its plugins be looked at again.
+    place: (u32, u32),
 }
 
 impl FileId {
-    fn of(found: &Metadata) -> Self {
+    fn of(place: &Metadata, found: &Metadata) -> Self {
         Self {
             device: found.dev(),
             inode: found.ino(),
             size: found.len(),
             modified: (found.mtime(), found.mtime_nsec()),
             changed: (found.ctime(), found.ctime_nsec()),
+            place: (place.uid(), place.mode()),
         }
     }
 }
@@ -51,7 +54,7 @@ pub(super) fn is_name(name: &str) -> bool {
 pub(super) fn find(dir: &Utf8Path, name: &str) -> Option<(Utf8PathBuf, FileId)> {
     let path = dir.join(format!("{name}{END}"));
     let found = fs::metadata(&path).ok()?;
-    Some((path, FileId::of(&found)))
+    Some((path, FileId::of(&fs::metadata(dir).ok()?, &found)))
 }
 
 /// All files of the directory whose names end in `.wasm`, by the name before that. No directory: none.

