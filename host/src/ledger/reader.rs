@@ -270,7 +270,8 @@ fn all_events(conn: &Connection, run: RunId, after: i64, limit: u32, max_bytes: 
 
 /// The numbers first, from the index by type: at most a page of them for each type, however many events lie between.
 fn events_of(conn: &Connection, run: RunId, after: i64, limit: u32, max_bytes: u64, kinds: &[&str]) -> rusqlite::Result<Vec<EventRow>> {
-    // Both statements see one state of the file; events are only ever appended, so they would agree without it as well.
+    // One transaction for all these statements: the locks of each would cost more than the reads.
+    let _transaction = conn.unchecked_transaction()?;
     let Some(n) = conn
         .prepare_cached("SELECT n FROM runs WHERE id = ?1")?
         .query_row([run.to_string()], |row| row.get::<_, i64>(0))
