@@ -71,7 +71,10 @@ async fn measure(ledger: &Ledger, fsync: Duration) -> Result<()> {
             writer.await??;
         }
         let rows = runs * each * size;
-        println!("{runs:>2} runs, {size:>3} events a commit, durable          {:>8.0} events/s", rows as f64 / begun.elapsed().as_secs_f64());
+        println!(
+            "{runs:>2} runs, {size:>3} events a commit, durable          {:>8.0} events/s",
+            rows as f64 / begun.elapsed().as_secs_f64()
+        );
     }
     let mut times = Vec::with_capacity(READS);
     for turn in 0..READS as u64 {
