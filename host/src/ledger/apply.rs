@@ -126,9 +126,7 @@ impl Changes<'_> {
                 return Err(LedgerError::TornEnd(*run).into());
             }
             if head.stored_seq != head.last_seq {
-                self.conn
-                    .prepare_cached("UPDATE runs SET last_seq = ?2 WHERE n = ?1")?
-                    .execute(params![head.n, signed(head.last_seq)])?;
+                self.conn.prepare_cached("UPDATE runs SET last_seq = ?2 WHERE n = ?1")?.execute(params![head.n, signed(head.last_seq)])?;
                 head.stored_seq = head.last_seq;
             }
         }
@@ -197,9 +195,11 @@ impl Changes<'_> {
                 run.summary,
             ])?;
         let n = self.conn.last_insert_rowid();
-        self.conn
-            .prepare_cached("INSERT INTO requests (run, request, metadata) VALUES (?1, ?2, ?3)")?
-            .execute(params![n, run.request, run.metadata])?;
+        self.conn.prepare_cached("INSERT INTO requests (run, request, metadata) VALUES (?1, ?2, ?3)")?.execute(params![
+            n,
+            run.request,
+            run.metadata
+        ])?;
         self.conn.prepare_cached("INSERT INTO states (run, state) VALUES (?1, ?2)")?.execute(params![n, run.state])?;
         let ended = is_last_status(&run.status).then(|| run.status.clone());
         self.staged.push((run.id, Head { n, last_seq: 0, stored_seq: 0, ended, ended_before: false, last_event: None }));
@@ -321,7 +321,9 @@ impl Changes<'_> {
     fn put_key(&mut self, key: &KeyRow) -> Result<(), Failure> {
         let stored = self
             .conn
-            .prepare_cached("INSERT INTO request_keys (key, arguments, outcome, created_at) VALUES (?1, ?2, ?3, ?4) ON CONFLICT (key) DO NOTHING")?
+            .prepare_cached(
+                "INSERT INTO request_keys (key, arguments, outcome, created_at) VALUES (?1, ?2, ?3, ?4) ON CONFLICT (key) DO NOTHING",
+            )?
             .execute(params![key.key, key.arguments, key.outcome, key.created_at.0])?;
         if stored == 0 { Err(LedgerError::KeyTaken.into()) } else { Ok(()) }
     }

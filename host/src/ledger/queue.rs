@@ -154,9 +154,7 @@ fn weigh(work: &Work) -> u32 {
     let weight: usize = ops
         .iter()
         .map(|op| match op {
-            Op::InsertRun(run) => {
-                ROW_WEIGHT + run.request.len() + run.state.len() + len(&run.metadata) + len(&run.summary) + len(&run.cwd)
-            }
+            Op::InsertRun(run) => ROW_WEIGHT + run.request.len() + run.state.len() + len(&run.metadata) + len(&run.summary) + len(&run.cwd),
             Op::UpdateRun(run) => ROW_WEIGHT + len(&run.state) + len(&run.summary),
             Op::AppendEvents(events) => events.iter().map(|event| ROW_WEIGHT + event.data.len()).sum(),
             Op::PutArtifacts(artifacts) => artifacts.iter().map(|artifact| ROW_WEIGHT + artifact.pointer.len()).sum(),

@@ -72,12 +72,7 @@ impl Readers {
         Ok(found)
     }
 
-    fn one<T>(
-        &self,
-        sql: &str,
-        params: impl Params,
-        row: impl FnOnce(&Row<'_>) -> rusqlite::Result<T>,
-    ) -> Result<Option<T>, LedgerError> {
+    fn one<T>(&self, sql: &str, params: impl Params, row: impl FnOnce(&Row<'_>) -> rusqlite::Result<T>) -> Result<Option<T>, LedgerError> {
         self.read(|conn| conn.prepare_cached(sql)?.query_row(params, row).optional())
     }
 
@@ -142,11 +137,7 @@ impl Readers {
     }
 
     pub fn session(&self, id: SessionId) -> Result<Option<SessionRow>, LedgerError> {
-        self.one(
-            "SELECT id, backend, name, native_id, created_at, updated_at FROM sessions WHERE id = ?1",
-            [id.to_string()],
-            session_row,
-        )
+        self.one("SELECT id, backend, name, native_id, created_at, updated_at FROM sessions WHERE id = ?1", [id.to_string()], session_row)
     }
 
     pub fn session_named(&self, name: &str) -> Result<Option<SessionRow>, LedgerError> {
@@ -255,7 +246,7 @@ impl Page {
 }
 
 fn all_events(conn: &Connection, run: RunId, after: i64, limit: u32, max_bytes: u64) -> rusqlite::Result<Vec<EventRow>> {
-    let mut page = Page { events: Vec::new(), bytes: 0, max_bytes };
+    let mut page = Page { events: Vec::with_capacity(limit.min(128) as usize), bytes: 0, max_bytes };
     let mut select = conn.prepare_cached(
         "SELECT seq, ts, type, data FROM events WHERE run = (SELECT n FROM runs WHERE id = ?1) AND seq > ?2 ORDER BY seq LIMIT ?3",
     )?;
@@ -270,11 +261,10 @@ fn all_events(conn: &Connection, run: RunId, after: i64, limit: u32, max_bytes: 
 
 /// The numbers first, from the index by type: at most a page of them for each type, however many events lie between.
 fn events_of(conn: &Connection, run: RunId, after: i64, limit: u32, max_bytes: u64, kinds: &[&str]) -> rusqlite::Result<Vec<EventRow>> {
-    // Both statements see one state of the file; events are only ever appended, so they would agree without it as well.
-    let Some(n) = conn
-        .prepare_cached("SELECT n FROM runs WHERE id = ?1")?
-        .query_row([run.to_string()], |row| row.get::<_, i64>(0))
-        .optional()?
+    // One transaction for all these statements: the locks of each would cost more than the reads.
+    let _transaction = conn.unchecked_transaction()?;
+    let Some(n) =
+        conn.prepare_cached("SELECT n FROM runs WHERE id = ?1")?.query_row([run.to_string()], |row| row.get::<_, i64>(0)).optional()?
     else {
         return Ok(Vec::new());
     };
@@ -289,7 +279,7 @@ fn events_of(conn: &Connection, run: RunId, after: i64, limit: u32, max_bytes: u
     numbers.sort_unstable();
     numbers.dedup();
     numbers.truncate(limit as usize);
-    let mut page = Page { events: Vec::new(), bytes: 0, max_bytes };
+    let mut page = Page { events: Vec::with_capacity(limit.min(128) as usize), bytes: 0, max_bytes };
     let mut select = conn.prepare_cached("SELECT seq, ts, type, data FROM events WHERE run = ?1 AND seq = ?2")?;
     for number in numbers {
         if !select.query_row([n, number], |row| page.take(run, row))? {
