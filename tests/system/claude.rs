@@ -24,15 +24,12 @@ ask = "2 s"
 terminate = "2 s"
 
 [backends.claude]
-config = { permission_mode = "acceptEdits", max_retries = 2 }
+config = { permission_mode = "acceptEdits", max_retries = 2, allowed_tools = ["Bash"] }
 [backends.claude.grants]
 programs = { claude = "{claude}" }
 workspaces = ["{work}"]
 env = { HOME = "{dir}/home", ANTHROPIC_BASE_URL = "{url}" }
 secrets = { ANTHROPIC_API_KEY = { env = "ANTHROPIC_API_KEY" } }
-[backends.claude.allow]
-max_retries = true
-allowed_tools = true
 "#;
 
 /// The mock, until it is dropped.
