@@ -4,20 +4,24 @@
 //! backends share, so that what both depend on is compiled once.
 
 use std::env;
+use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 const TARGET: &str = "wasm32-wasip2";
 
-/// What the outer cargo sets for this crate and must not reach the inner one.
-const NOT_PASSED_ON: &[&str] = &[
-    "CARGO_BUILD_TARGET",
-    "CARGO_TARGET_DIR",
-    "CARGO_BUILD_TARGET_DIR",
+/// Of the variables that begin with `CARGO_`, those that are the person's and not the outer build's.
+const KEPT: &[&str] =
+    &["CARGO_HOME", "CARGO_HTTP_", "CARGO_NET_", "CARGO_REGISTRY_", "CARGO_REGISTRIES_", "CARGO_SOURCE_", "CARGO_MAKEFLAGS", "CARGO_TERM_"];
+/// What cargo, clippy and rustup set for a build script besides, and must not reach the components.
+const DROPPED: &[&str] = &[
     "RUSTFLAGS",
+    "RUSTDOCFLAGS",
     "RUSTC_WORKSPACE_WRAPPER",
-    "RUSTC_WRAPPER",
+    "RUSTC_LINKER",
+    "RUSTDOC",
     "CLIPPY_ARGS",
+    "CLIPPY_CONF_DIR",
     "TARGET",
     "HOST",
     "OUT_DIR",
@@ -25,9 +29,8 @@ const NOT_PASSED_ON: &[&str] = &[
     "OPT_LEVEL",
     "DEBUG",
     "NUM_JOBS",
+    "__CARGO_DEFAULT_LIB_METADATA",
 ];
-const NOT_PASSED_ON_PREFIXES: &[&str] =
-    &["CARGO_ENCODED_", "CARGO_CFG_", "CARGO_FEATURE_", "CARGO_PKG_", "CARGO_PROFILE_", "CARGO_MANIFEST_", "DEP_"];
 
 fn main() {
     let here = PathBuf::from(variable("CARGO_MANIFEST_DIR"));
@@ -48,10 +51,16 @@ fn variable(name: &str) -> String {
 }
 
 fn build(root: &Path) -> Result<PathBuf, String> {
-    standard_library()?;
-    let out_dir = PathBuf::from(variable("OUT_DIR"));
+    let out = PathBuf::from(variable("OUT_DIR"));
     // …/target/PROFILE/build/CRATE-HASH/out
-    let target_dir = out_dir.ancestors().nth(4).ok_or("the build directory has an unknown shape")?.join("plugins");
+    let target_dir = out.ancestors().nth(4).ok_or("the build directory has an unknown shape")?.join("plugins");
+    let said = |error: std::io::Error| format!("{}: {error}", target_dir.display());
+    fs::create_dir_all(&target_dir).map_err(said)?;
+    // Two builds at once (a test run and an editor's check) share the folder: one compiles and copies, the other waits.
+    let lock = File::create(target_dir.join(".lock")).map_err(said)?;
+    lock.lock().map_err(said)?;
+
+    standard_library()?;
     let mut cargo = inner(&env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     cargo.current_dir(root).args(["build", "--locked", "--quiet", "--profile", "plugin", "--target", TARGET, "--target-dir"]);
     cargo.arg(&target_dir).args(["--package", "hostile-components", "--lib", "--examples"]);
@@ -59,7 +68,13 @@ fn build(root: &Path) -> Result<PathBuf, String> {
     if !status.success() {
         return Err(format!("the hostile components do not compile for {TARGET}; see above"));
     }
-    Ok(target_dir.join(TARGET).join("plugin"))
+    let built = target_dir.join(TARGET).join("plugin");
+    for file in ["hostile", "examples/describe_traps", "examples/describe_spins", "examples/other_version", "examples/other_world"] {
+        let from = built.join(file).with_extension("wasm");
+        let name = from.file_name().ok_or("a file without a name")?;
+        fs::copy(&from, out.join(name)).map_err(|error| format!("{}: {error}", from.display()))?;
+    }
+    Ok(out)
 }
 
 /// Whether the standard library of the wasm target is there; adds it where rustup can.
@@ -91,7 +106,8 @@ fn inner(program: &std::ffi::OsStr) -> Command {
     let mut command = Command::new(program);
     for (name, _) in env::vars_os() {
         let text = name.to_string_lossy();
-        if NOT_PASSED_ON.contains(&text.as_ref()) || NOT_PASSED_ON_PREFIXES.iter().any(|prefix| text.starts_with(prefix)) {
+        let of_the_outer = text.starts_with("CARGO_") && !KEPT.iter().any(|kept| text.starts_with(kept));
+        if of_the_outer || text.starts_with("DEP_") || DROPPED.contains(&text.as_ref()) {
             command.env_remove(&name);
         }
     }

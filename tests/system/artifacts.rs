@@ -29,7 +29,8 @@ fn a_multibyte_text_is_whole_at_every_offset() {
     let id = run["run_id"].as_str().unwrap();
     let event = client.event(id, "the text", |event| event["type"] == "agent_message");
     let slice = |offset: usize, limit: usize| {
-        client.call("get_event_artifact", json!({ "run_id": id, "seq": event["seq"], "pointer": "/text", "offset": offset, "limit": limit }))
+        client
+            .call("get_event_artifact", json!({ "run_id": id, "seq": event["seq"], "pointer": "/text", "offset": offset, "limit": limit }))
     };
 
     std::thread::scope(|scope| {

@@ -18,7 +18,8 @@ fn follow(client: &Client, run: &str) -> Vec<Value> {
     let mut events = Vec::new();
     loop {
         let after = events.len() as u64;
-        let page = client.call("poll_events", json!({ "run_id": run, "after_seq": after, "limit": 500, "max_chars": 100_000, "wait_ms": 10_000 }));
+        let page =
+            client.call("poll_events", json!({ "run_id": run, "after_seq": after, "limit": 500, "max_chars": 100_000, "wait_ms": 10_000 }));
         take_page(&mut events, &page);
         if page["ended"] == json!(true) && page["has_more"] == json!(false) {
             assert!(is_end(events.last().unwrap()), "ended, and the last event is {:?}", events.last());

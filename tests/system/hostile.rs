@@ -48,7 +48,13 @@ impl<'a> Bystander<'a> {
 fn fails(client: &Client, request: Value, codes: &[&str]) {
     let run = client.run(request.clone());
     let code = run["error"]["code"].as_str().unwrap_or_default();
-    assert!(run["status"] == "failed" && codes.contains(&code), "{}: {} {code}, not {codes:?}: {}", request["config"], run["status"], run["error"]);
+    assert!(
+        run["status"] == "failed" && codes.contains(&code),
+        "{}: {} {code}, not {codes:?}: {}",
+        request["config"],
+        run["status"],
+        run["error"]
+    );
     let events = client.events(run["run_id"].as_str().unwrap());
     assert_eq!(events.last().unwrap()["type"], "run_failed");
 }

@@ -146,8 +146,20 @@ fn every_tool_has_what_clients_judge_it_by() {
     let tools = client.request("tools/list", json!({})).unwrap();
     let names: Vec<&str> = tools["tools"].as_array().unwrap().iter().map(|tool| tool["name"].as_str().unwrap()).collect();
     let mut expected = [
-        "cancel_run", "continue_run", "fetch_agent_messages", "get_event_artifact", "get_run", "list_agents", "list_backends", "list_runs",
-        "list_targets", "plan_run", "poll_events", "send_agent_message", "spawn_run", "wait_runs",
+        "cancel_run",
+        "continue_run",
+        "fetch_agent_messages",
+        "get_event_artifact",
+        "get_run",
+        "list_agents",
+        "list_backends",
+        "list_runs",
+        "list_targets",
+        "plan_run",
+        "poll_events",
+        "send_agent_message",
+        "spawn_run",
+        "wait_runs",
     ];
     let mut sorted = names.clone();
     sorted.sort_unstable();

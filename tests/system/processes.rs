@@ -43,7 +43,10 @@ fn stat(pid: u32) -> Option<(char, u64)> {
 
 /// All processes whose environment holds this text, as far as we may look.
 pub fn with_environment(text: &str) -> Vec<Seen> {
-    all().filter(|pid| fs::read(format!("/proc/{pid}/environ")).is_ok_and(|bytes| holds(&bytes, text.as_bytes()))).filter_map(Seen::of).collect()
+    all()
+        .filter(|pid| fs::read(format!("/proc/{pid}/environ")).is_ok_and(|bytes| holds(&bytes, text.as_bytes())))
+        .filter_map(Seen::of)
+        .collect()
 }
 
 /// All processes that run this program.

@@ -15,7 +15,8 @@ fn the_whole_life_in_both_eras() {
 }
 
 fn whole_life(host: &Host, client: &Client) {
-    let names: Vec<Value> = client.call("list_backends", json!({}))["backends"].as_array().unwrap().iter().map(|b| b["name"].clone()).collect();
+    let names: Vec<Value> =
+        client.call("list_backends", json!({}))["backends"].as_array().unwrap().iter().map(|b| b["name"].clone()).collect();
     for name in ["claude", "exec", "hostile"] {
         assert!(names.contains(&json!(name)), "{names:?}");
     }
@@ -63,9 +64,7 @@ fn a_question_is_asked_answered_and_closed() {
     let run = client.spawn(host.hostile(json!({ "mode": "ask" })));
     let view = client.until_status(&run, "input_required");
     let question = &view["question"];
-    let answer = |hash: &Value, choice: &str| {
-        json!({ "run_id": run, "wait_ms": 30_000, "answer": { "question_id": question["question_id"], "details_hash": hash, "choices": [choice] } })
-    };
+    let answer = |hash: &Value, choice: &str| json!({ "run_id": run, "wait_ms": 30_000, "answer": { "question_id": question["question_id"], "details_hash": hash, "choices": [choice] } });
     client.refused("continue_run", answer(&json!("0".repeat(64)), "yes"), "stale_answer");
     client.refused("continue_run", answer(&question["details_hash"], "perhaps"), "invalid_argument");
     let answered = client.call("continue_run", answer(&question["details_hash"], "yes"));

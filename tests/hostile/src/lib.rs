@@ -5,13 +5,13 @@
 /// A backend that does what `config.mode` says.
 pub const HOSTILE: &[u8] = include_bytes!(concat!(env!("FALCONER_HOSTILE_DIR"), "/hostile.wasm"));
 /// A backend whose `describe` panics.
-pub const DESCRIBE_TRAPS: &[u8] = include_bytes!(concat!(env!("FALCONER_HOSTILE_DIR"), "/examples/describe_traps.wasm"));
+pub const DESCRIBE_TRAPS: &[u8] = include_bytes!(concat!(env!("FALCONER_HOSTILE_DIR"), "/describe_traps.wasm"));
 /// A backend whose `describe` never returns.
-pub const DESCRIBE_SPINS: &[u8] = include_bytes!(concat!(env!("FALCONER_HOSTILE_DIR"), "/examples/describe_spins.wasm"));
+pub const DESCRIBE_SPINS: &[u8] = include_bytes!(concat!(env!("FALCONER_HOSTILE_DIR"), "/describe_spins.wasm"));
 /// A backend of a version of the contract that this host does not know.
-pub const OTHER_VERSION: &[u8] = include_bytes!(concat!(env!("FALCONER_HOSTILE_DIR"), "/examples/other_version.wasm"));
+pub const OTHER_VERSION: &[u8] = include_bytes!(concat!(env!("FALCONER_HOSTILE_DIR"), "/other_version.wasm"));
 /// A component of another world.
-pub const OTHER_WORLD: &[u8] = include_bytes!(concat!(env!("FALCONER_HOSTILE_DIR"), "/examples/other_world.wasm"));
+pub const OTHER_WORLD: &[u8] = include_bytes!(concat!(env!("FALCONER_HOSTILE_DIR"), "/other_world.wasm"));
 /// A module of core WebAssembly: the magic number, the version of modules, nothing else.
 pub const CORE_MODULE: &[u8] = b"\0asm\x01\0\0\0";
 /// No WebAssembly at all.

@@ -17,6 +17,8 @@ fn configuration(room: &Room, backends: BTreeMap<String, config::Backend>) -> co
         data_dir: room.dir.join("data"),
         plugins_dir: room.dir.join("plugins"),
         path: Vec::new(),
+        home: room.dir.clone(),
+        profiles: BTreeMap::new(),
         client: config::Client { cwd_is_workspace: false },
         stop: config::Stop { ask: Duration::ZERO, terminate: Duration::ZERO, drain: Duration::ZERO, prove: Duration::ZERO },
         host: config::Host {

@@ -4,7 +4,9 @@ use std::hint::black_box;
 use std::time::Duration;
 
 use crate::bindings::falconer::backend::process;
-use crate::bindings::falconer::backend::types::{CommandStart, Completion, Event, ItemStatus, Next, Outcome, OutputKind, Step, Stopped, Todo, TodoStatus};
+use crate::bindings::falconer::backend::types::{
+    CommandStart, Completion, Event, ItemStatus, Next, Outcome, OutputKind, Step, Stopped, Todo, TodoStatus,
+};
 use crate::config::{Config, Mode};
 use crate::events::{finished, message, native, output};
 
