@@ -170,7 +170,7 @@ async fn the_message_of_a_panic_is_in_the_fault() {
     assert!(fault.message.contains("src/lib.rs:7:9: no wind"), "{}", fault.message);
     instance.gone().await;
     let log = std::fs::read_to_string(&file).unwrap();
-    assert!(log.contains("stderr thread '<unnamed>' panicked") && log.contains("wasm backtrace") && log.contains("#poll"), "{log}");
+    assert!(log.contains("stderr thread '<unnamed>' panicked") && log.contains("wasm backtrace") && log.contains("!poll"), "{log}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
