@@ -16,7 +16,6 @@ use wasmtime::component::Resource;
 use super::news::{Bell, News};
 use super::pipe::{Reader, Writer};
 use super::{Granted, Host, RunLog, Violation, grant, limits};
-use crate::config::EnvSource;
 use crate::contract::falconer::backend::process::{self as wit, EnvValue, ExitStatus, SpawnError, StdinMode};
 use crate::contract::falconer::backend::types::{Failure, IoError, Received};
 use crate::tree::{self, Exit, Plan, Tree, control};
@@ -127,7 +126,7 @@ fn check(options: &wit::Options) -> Result<(), Violation> {
         size += name.len() + 2;
         match value {
             EnvValue::Text(text) => size += text.len(),
-            EnvValue::Inherited => {}
+            EnvValue::Inherited | EnvValue::IfGranted => {}
             EnvValue::Secret(secret) => limits::name("the name of a secret", secret)?,
         }
     }
@@ -156,12 +155,12 @@ impl Granted {
                     }
                     text.into()
                 }
-                EnvValue::Inherited => match setup.grant.env.get(&name) {
-                    Some(EnvSource::Value(value)) => value.into(),
-                    Some(EnvSource::Client) => match setup.client_env.get(&name) {
+                EnvValue::Inherited | EnvValue::IfGranted => match setup.grant.env.get(&name) {
+                    Some(source) => match setup.value_of(&name, source) {
                         Some(value) => value.into(),
                         None => continue,
                     },
+                    None if matches!(value, EnvValue::IfGranted) => continue,
                     None => {
                         return Err(SpawnError::Denied(format!(
                             "the variable `{name}` is not granted: [backends.{}.grants] env would allow it",
@@ -188,7 +187,7 @@ impl Granted {
                 return Err(SpawnError::Other(format!("the variable `{name}` is set twice")));
             }
         }
-        env.entry("PATH".into()).or_insert_with(|| setup.path.clone().into());
+        env.entry("PATH".into()).or_insert_with(|| setup.path().into());
         env.entry("LANG".into()).or_insert_with(|| DEFAULT_LANG.into());
         Ok(env.into_iter().map(|(name, value)| (name.into(), value)).collect())
     }
