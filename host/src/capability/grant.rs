@@ -8,9 +8,10 @@ use rustix::fs::{Mode, OFlags, open};
 
 use super::{Program, Setup, limits};
 use crate::contract::falconer::backend::process::SpawnError;
+use crate::tree::MARK;
 
 /// Names that no component may set by its own text: they change which code a program loads, or how the host finds it
-/// again. A person may grant one of them with a value (`[backends.NAME.grants] env`), except for `FALCONER_…`.
+/// again. A person may grant one of them (`[backends.NAME.grants] env`).
 const LOADING: &[&str] = &[
     "BASHOPTS",
     "BASH_ENV",
@@ -85,22 +86,20 @@ pub fn args(setup: &Setup, name: &str, program: &Program, args: &[String]) -> Re
     {
         return Err(SpawnError::Denied(format!("{} arguments for `{name}`; {}", args.len(), rule(&format!("max_args = {most}")))));
     }
-    let allowed: Vec<regex::Regex> = program.allow.iter().filter_map(whole).collect();
     for (at, arg) in args.iter().enumerate() {
         if arg.contains('\0') {
             return Err(SpawnError::Other(format!("argument {} for `{name}` holds a NUL, which no program can be given", at + 1)));
         }
-        if !program.allow.is_empty() && !allowed.iter().any(|allowed| allowed.is_match(arg)) {
+        if !program.allow.is_empty() && !program.allow.iter().any(|allowed| is_whole_match(allowed, arg)) {
             return Err(SpawnError::Denied(format!("argument {} for `{name}` matches none of {}", at + 1, rule("allow"))));
         }
     }
     Ok(())
 }
 
-/// The same pattern, for whole texts. (That the leftmost match of the original is the whole text would not do: `a|ab`
-/// finds `a` in `ab`.)
-fn whole(allowed: &regex::Regex) -> Option<regex::Regex> {
-    regex::Regex::new(&format!(r"\A(?:{})\z", allowed.as_str())).ok()
+/// The patterns are anchored already; this holds also if one were not.
+fn is_whole_match(allowed: &regex::Regex, text: &str) -> bool {
+    allowed.find(text).is_some_and(|found| found.start() == 0 && found.end() == text.len())
 }
 
 /// The name of a variable that a component sets.
@@ -108,17 +107,17 @@ pub fn env_name(name: &str) -> Result<(), SpawnError> {
     if name.contains(['=', '\0']) {
         return Err(SpawnError::Other(format!("`{}` is no name of an environment variable", name.escape_default())));
     }
-    if name.starts_with(OURS) {
-        return Err(SpawnError::Denied(format!("the variable `{name}` is the host's own")));
+    if name == MARK {
+        return Err(SpawnError::Denied(format!("the variable `{name}` is set by the host alone")));
     }
     Ok(())
 }
 
 /// The name of a variable whose value is a component's own text, or a secret that it chose.
 pub fn env_loads(setup: &Setup, name: &str) -> Result<(), SpawnError> {
-    if LOADING.contains(&name) || LOADING_PREFIXES.iter().any(|prefix| name.starts_with(prefix)) {
+    if name.starts_with(OURS) || LOADING.contains(&name) || LOADING_PREFIXES.iter().any(|prefix| name.starts_with(prefix)) {
         return Err(SpawnError::Denied(format!(
-            "the variable `{name}` changes which code a program loads: only [backends.{}.grants] env may give it a value",
+            "the variable `{name}` changes which code a program loads, or is the host's own: only [backends.{}.grants] env may give it a value",
             setup.backend
         )));
     }

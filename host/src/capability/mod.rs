@@ -37,14 +37,17 @@ use crate::tree::Tree;
 /// Children and blob writers that one component may hold at once, ended ones included.
 pub const HANDLES: usize = 1_024;
 
+/// `PATH` of a child where neither its backend nor its grant has one.
+const DEFAULT_PATH: &str = "/usr/local/bin:/usr/bin:/bin";
+
 /// A program that may be started, resolved.
 #[derive(Debug, Clone)]
 pub struct Program {
-    /// Absolute, symbolic links resolved; or why it could not be found.
+    /// Absolute, the last symbolic link kept; or why it could not be found.
     pub path: Result<Utf8PathBuf, String>,
     /// Arguments that always come first.
     pub first: Vec<String>,
-    /// Each argument of the backend must match one of these as a whole; empty: any.
+    /// Each argument of the backend must match one of these as a whole (they are anchored); empty: any.
     pub allow: Vec<regex::Regex>,
     /// At most so many arguments of the backend.
     pub max_args: Option<u32>,
@@ -76,8 +79,6 @@ pub struct Setup {
     pub workspaces: Vec<Utf8PathBuf>,
     /// The run's working directory.
     pub cwd: Option<Utf8PathBuf>,
-    /// The configuration's `path`, joined by `:`; `PATH` of every child whose backend sets no other.
-    pub path: String,
     /// What the client's hello brought.
     pub client_env: Arc<BTreeMap<String, String>>,
     /// Where its processes are.
@@ -109,6 +110,21 @@ impl Sealed {
 
     fn insert(&self, id: String) {
         self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner).insert(id);
+    }
+}
+
+impl Setup {
+    /// The value of a granted variable; none: the client did not bring it.
+    fn value_of<'a>(&'a self, name: &str, source: &'a EnvSource) -> Option<&'a str> {
+        match source {
+            EnvSource::Client => self.client_env.get(name).map(String::as_str),
+            EnvSource::Value(value) => Some(value),
+        }
+    }
+
+    /// `PATH` of children whose backend sets no other, and of secrets' commands.
+    fn path(&self) -> &str {
+        self.grant.env.get("PATH").and_then(|source| self.value_of("PATH", source)).unwrap_or(DEFAULT_PATH)
     }
 }
 
@@ -152,11 +168,7 @@ impl Host {
     pub fn new(setup: Setup) -> (Self, News) {
         let news = News::default();
         for (name, source) in setup.grant.env.iter().filter(|(name, _)| grant::is_credential(name)) {
-            let value = match source {
-                EnvSource::Client => setup.client_env.get(name),
-                EnvSource::Value(value) => Some(value),
-            };
-            if let Some(value) = value {
+            if let Some(value) = setup.value_of(name, source) {
                 setup.log.secrets().hide(value.as_bytes());
             }
         }

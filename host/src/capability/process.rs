@@ -16,7 +16,6 @@ use wasmtime::component::Resource;
 use super::news::{Bell, News};
 use super::pipe::{Reader, Writer};
 use super::{Granted, Host, RunLog, Violation, grant, limits};
-use crate::config::EnvSource;
 use crate::contract::falconer::backend::process::{self as wit, EnvValue, ExitStatus, SpawnError, StdinMode};
 use crate::contract::falconer::backend::types::{Failure, IoError, Received};
 use crate::tree::{self, Exit, Plan, Tree, control};
@@ -157,8 +156,7 @@ impl Granted {
                     text.into()
                 }
                 EnvValue::Inherited | EnvValue::IfGranted => match setup.grant.env.get(&name) {
-                    Some(EnvSource::Value(value)) => value.into(),
-                    Some(EnvSource::Client) => match setup.client_env.get(&name) {
+                    Some(source) => match setup.value_of(&name, source) {
                         Some(value) => value.into(),
                         None => continue,
                     },
@@ -191,11 +189,11 @@ impl Granted {
         }
         // Where this host is: a `falconer mcp` that a child starts finds it by these.
         for (name, source) in setup.grant.env.iter().filter(|(name, _)| name.starts_with(grant::OURS)) {
-            if let EnvSource::Value(value) = source {
+            if let Some(value) = setup.value_of(name, source) {
                 env.insert(name.clone(), value.into());
             }
         }
-        env.entry("PATH".into()).or_insert_with(|| setup.path.clone().into());
+        env.entry("PATH".into()).or_insert_with(|| setup.path().into());
         env.entry("LANG".into()).or_insert_with(|| DEFAULT_LANG.into());
         Ok(env.into_iter().map(|(name, value)| (name.into(), value)).collect())
     }

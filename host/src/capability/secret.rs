@@ -20,7 +20,7 @@ use tokio::sync::watch;
 use super::news::{Bell, News};
 use super::redact::MIN_SECRET;
 use super::{Host, Setup, limits};
-use crate::config::{EnvSource, SecretSource};
+use crate::config::SecretSource;
 use crate::contract::falconer::backend::secret;
 use crate::tree::{Exit, Plan, Tree, control, register};
 
@@ -184,19 +184,14 @@ impl Fetch {
         for name in ["HOME", "USER", "LOGNAME", "LANG"] {
             env.extend(std::env::var(name).ok().map(|value| (name.to_owned(), value)));
         }
-        env.extend(setup.grant.env.iter().filter_map(|(name, source)| {
-            let value = match source {
-                EnvSource::Client => setup.client_env.get(name).cloned(),
-                EnvSource::Value(value) => Some(value.clone()),
-            };
-            Some((name.clone(), value?))
-        }));
-        env.insert("PATH".into(), setup.path.clone());
+        let granted = setup.grant.env.iter();
+        env.extend(granted.filter_map(|(name, source)| Some((name.clone(), setup.value_of(name, source)?.to_owned()))));
+        env.insert("PATH".into(), setup.path().to_owned());
         Self {
             tree: setup.tree.clone(),
             log: setup.log.clone(),
             command: command.to_vec(),
-            path: setup.path.clone(),
+            path: setup.path().to_owned(),
             env: env.into_iter().map(|(name, value)| (name.into(), value.into())).collect(),
         }
     }

@@ -36,7 +36,7 @@ pub const HOST_UNREACHABLE: &str = "host_unreachable";
 const NO_HOST: [&str; 7] =
     ["no_daemon", "daemon_failed", "daemon_unreachable", "daemon_lost", "protocol_mismatch", "other_user", "bad_hello"];
 /// The codes of the daemon that a person mends in the configuration.
-const WRONG_CONFIGURATION: [&str; 2] = ["config_mismatch", "bad_data_dir"];
+const WRONG_CONFIGURATION: [&str; 3] = ["config_mismatch", "bad_data_dir", "configuration_invalid"];
 
 impl Exit {
     /// The number.

@@ -338,7 +338,7 @@ pub struct AgentsRequest {
 pub struct SendRequest {
     /// Name of the agent (of a session) that is to read it, as `list_agents` gives it.
     pub to: String,
-    /// Name of the agent that writes, if one does.
+    /// Name of the agent that writes, as it says itself.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub from: Option<String>,
     /// The text; at most 65536 characters.

@@ -64,8 +64,6 @@ pub struct Assignment {
     pub grant: Arc<Grant>,
     /// Directories besides the grant's: the client's own.
     pub workspaces: Vec<Utf8PathBuf>,
-    /// Where programs of its children are looked for.
-    pub path: String,
     /// What the client's hello brought.
     pub client_env: Arc<BTreeMap<String, String>>,
     /// Inputs that came with the message, by blob id.
@@ -197,7 +195,6 @@ impl Supervisor {
             grant,
             workspaces,
             cwd: job.cwd.clone().map(Utf8PathBuf::from),
-            path: assignment.path,
             client_env,
             tree: tree.clone(),
             artifacts: assignment.artifacts,
@@ -370,7 +367,6 @@ impl Supervisor {
             Called::Start(answer) => match answer.map_err(|fault| self.component_gone(fault))? {
                 Ok(()) => {
                     self.record.enter(State::Running, Map::new());
-                    self.record.event(EventType::RunStarted, self.started()).await.map_err(|fault| (Cause::Limit, fault))?;
                     self.record.submit().await;
                     self.poll_due = true;
                     Ok(None)
@@ -403,15 +399,6 @@ impl Supervisor {
         (Cause::Component, fault)
     }
 
-    fn started(&self) -> Value {
-        self.live.with_view(|view| {
-            json!({
-                "backend": view.row.backend, "backend_digest": view.row.digest, "session_id": view.row.session,
-                "cwd": view.row.cwd, "target": view.row.target, "life": view.row.life,
-            })
-        })
-    }
-
     async fn notice(&mut self, code: &str, failure: &wit::Failure) -> Result<(), (Cause, Fault)> {
         let data = json!({ "severity": "warning", "code": code, "message": format!("{}: {}", failure.code, failure.message) });
         self.record.event(EventType::Notice, data).await.map_err(|fault| (Cause::Limit, fault))?;
@@ -421,7 +408,6 @@ impl Supervisor {
 
     /// Writes a step.
     async fn step(&mut self, step: wit::Step) -> Result<Option<wit::Outcome>, (Cause, Fault)> {
-        let violation = |message: String| (Cause::Component, Fault::new(code::CONTRACT_VIOLATION, message));
         if step.events.len() > 1024 {
             return Err((
                 Cause::Component,
@@ -440,7 +426,8 @@ impl Supervisor {
         }
         if let Some(bytes) = step.checkpoint {
             if bytes.len() > 64 * 1024 {
-                return Err(violation(format!("the backend sent a checkpoint of {} bytes; at most 65536 are allowed", bytes.len())));
+                let message = format!("the backend sent a checkpoint of {} bytes; at most 65536 are allowed", bytes.len());
+                return Err((Cause::Component, Fault::new(code::VALUE_TOO_LARGE, message)));
             }
             self.record.with(Op::PutCheckpoint { run: self.live.id, bytes });
             self.must_settle = true;

@@ -9,7 +9,6 @@
 //! process that cannot be killed (another user's, or stuck in the kernel) is named as a survivor.
 //! There is no proof of emptiness here: the verdict after a stop is [`Verdict::Unverified`] or [`Verdict::Never`].
 
-mod ancestry;
 mod leftovers;
 mod pidfd;
 mod proc;
@@ -31,9 +30,8 @@ use tokio::runtime::Handle;
 use tokio::sync::watch as channel;
 
 use self::pidfd::Process;
+pub(crate) use self::proc::MARK;
 pub(crate) use self::readiness::register;
-
-pub use ancestry::mark_of;
 
 use crate::id::RunId;
 
@@ -147,25 +145,9 @@ struct State {
     /// Starts in hand.
     starting: usize,
     /// By the number of their first process, which is not reaped while it is here.
-    groups: BTreeMap<u32, Group>,
+    groups: BTreeMap<u32, Process>,
     /// Marked processes outside the groups.
     strays: BTreeMap<u32, Process>,
-}
-
-#[derive(Debug)]
-struct Group {
-    leader: Process,
-    phase: Phase,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Phase {
-    /// Its first process lives.
-    Running,
-    /// Its first process has ended; whether others live is being looked at.
-    Ended,
-    /// Its first process has ended, and others live.
-    LeftBehind,
 }
 
 impl Tree {
@@ -200,7 +182,7 @@ impl Tree {
 
     /// Sends a signal to one child of this tree, by pidfd; no error when it has ended.
     pub fn signal(&self, pid: u32, signal: Signal) -> std::io::Result<()> {
-        let leader = self.0.lock().groups.get(&pid).map(|group| group.leader.clone());
+        let leader = self.0.lock().groups.get(&pid).cloned();
         leader.map_or(Ok(()), |leader| leader.signal(signal))
     }
 
@@ -241,7 +223,7 @@ impl Tree {
     #[must_use]
     pub fn children(&self) -> usize {
         let state = self.0.lock();
-        state.starting + state.groups.values().filter(|group| group.phase != Phase::Ended).count()
+        state.starting + state.groups.len()
     }
 
     /// Waits until nothing known lives.
@@ -300,7 +282,7 @@ impl Inner {
             }
         };
         let (ended, exit) = channel::channel(None);
-        state.groups.insert(process.pid, Group { leader: process.clone(), phase: Phase::Running });
+        state.groups.insert(process.pid, process.clone());
         self.count(&state);
         let sealed = state.sealed;
         drop(state);
@@ -314,12 +296,6 @@ impl Inner {
             return Err(SpawnError::Sealed);
         }
         Ok(Child { pid, stdin: started.stdin, stdout: started.stdout, stderr: started.stderr, exit })
-    }
-
-    fn set_phase(&self, pid: u32, phase: Phase) {
-        if let Some(group) = self.lock().groups.get_mut(&pid) {
-            group.phase = phase;
-        }
     }
 
     /// Reaps its first process. Under the lock: no signal goes to the number after that.
@@ -362,6 +338,16 @@ pub(crate) async fn control<T: Send + 'static>(handle: &Handle, work: impl FnOnc
 /// Finds processes of these runs (by `FALCONER_RUN_ID`, our uid) and kills them; gives what was found.
 pub async fn kill_leftovers(runs: &[RunId], within: Duration) -> Vec<(RunId, Seen)> {
     leftovers::kill(runs, within).await
+}
+
+/// The runs whose mark a process or one of its ancestors carries, nearest first.
+#[must_use]
+pub fn mark_of(pid: u32) -> Vec<RunId> {
+    let mut runs = Vec::new();
+    for pid in proc::with_ancestors(pid) {
+        runs.extend(proc::mark(pid).filter(|run| !runs.contains(run)));
+    }
+    runs
 }
 
 #[cfg(test)]

@@ -13,6 +13,9 @@ use crate::id::RunId;
 /// The variable that marks the processes of a run.
 pub const MARK: &str = "FALCONER_RUN_ID";
 
+/// Generations that are looked at, at most.
+const GENERATIONS: usize = 256;
+
 /// The fields of `/proc/PID/stat` that are used here.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Stat {
@@ -22,6 +25,8 @@ pub struct Stat {
     pub name: String,
     /// Field 3: `R`, `S`, `D`, `Z`, `T` …
     pub state: u8,
+    /// Field 4.
+    pub parent: u32,
     /// Field 5.
     pub group: u32,
     /// Field 22: when it started, in clock ticks after boot.
@@ -49,15 +54,22 @@ fn parse(pid: u32, text: &[u8]) -> Option<Stat> {
     let name = String::from_utf8_lossy(text.get(open + 1..close)?).into_owned();
     let mut fields = std::str::from_utf8(text.get(close + 1..)?).ok()?.split_ascii_whitespace();
     let state = *fields.next()?.as_bytes().first()?;
-    let group = fields.nth(1)?.parse().ok()?;
+    let parent = fields.next()?.parse().ok()?;
+    let group = fields.next()?.parse().ok()?;
     let start = fields.nth(16)?.parse().ok()?;
-    Some(Stat { pid, name, state, group, start })
+    Some(Stat { pid, name, state, parent, group, start })
 }
 
 /// Every process that is there now.
 pub fn all() -> Vec<Stat> {
     let Ok(entries) = std::fs::read_dir("/proc") else { return Vec::new() };
     entries.filter_map(|entry| stat(entry.ok()?.file_name().to_str()?.parse().ok()?).ok()).collect()
+}
+
+/// A process and those above it, as they are now; nearest first. A number that was given to another process meanwhile
+/// is not noticed.
+pub fn with_ancestors(pid: u32) -> impl Iterator<Item = u32> {
+    std::iter::successors(Some(pid), |pid| stat(*pid).ok().map(|stat| stat.parent).filter(|parent| *parent > 0)).take(GENERATIONS)
 }
 
 /// Whether it belongs to our user (or we are root, who may look at everyone's).
@@ -92,7 +104,7 @@ mod tests {
     fn a_name_may_hold_anything() {
         let text = b"4711 (a) R (b c) S 1 42 43 0 -1 0 0 0 0 0 1 2 3 4 20 0 1 0 987654 0 0";
         let stat = parse(4711, text).unwrap();
-        assert_eq!(stat, Stat { pid: 4711, name: "a) R (b c".into(), state: b'S', group: 42, start: 987_654 });
+        assert_eq!(stat, Stat { pid: 4711, name: "a) R (b c".into(), state: b'S', parent: 1, group: 42, start: 987_654 });
         assert!(parse(1, b"1 (x").is_none());
         assert!(parse(1, b"").is_none());
     }

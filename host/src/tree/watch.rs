@@ -9,25 +9,28 @@ use rustix::process::{WaitId, WaitIdOptions, waitid};
 use tokio::sync::watch;
 
 use super::pidfd::{Process, Watched};
-use super::{Exit, Inner, Phase, control, proc};
+use super::{Exit, Inner, control, proc};
 
-/// Follows one child from its start until its group is empty, then reaps it and forgets the group.
+/// Follows one child from its start until its group is empty, then reaps it and forgets the group. Its exit is told
+/// when the group was looked at: whoever hears of it can rely on [`super::Tree::is_alive`].
 pub async fn group(inner: Arc<Inner>, leader: Process, watched: Watched, exit: watch::Sender<Option<Exit>>) {
     watched.ended().await;
-    exit.send_replace(Some(how(&leader)));
-    inner.set_phase(leader.pid, Phase::Ended);
+    let how = how(&leader);
     let group = leader.pid;
-    loop {
-        let Ok(members) = control(&inner.handle, move || members(group)).await else { return };
-        if members.is_empty() {
-            break;
-        }
-        inner.set_phase(leader.pid, Phase::LeftBehind);
-        for member in members {
+    let mut left = control(&inner.handle, move || members(group)).await.unwrap_or_default();
+    if left.is_empty() {
+        inner.forget_group(&leader);
+        exit.send_replace(Some(how));
+        return;
+    }
+    exit.send_replace(Some(how));
+    while !left.is_empty() {
+        for member in left {
             if let Ok(watched) = member.watch(&inner.handle) {
                 watched.ended().await;
             }
         }
+        left = control(&inner.handle, move || members(group)).await.unwrap_or_default();
     }
     inner.forget_group(&leader);
 }

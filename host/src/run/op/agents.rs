@@ -65,13 +65,15 @@ impl Manager {
             return Err(Fault::new(code::INVALID_ARGUMENT, format!("`text` has {} bytes; at most {MAX_TEXT}", request.text.len())));
         }
         let to = self.agent(&request.to)?;
-        let from = request.from.as_deref().map(|name| self.agent(name)).transpose()?;
+        if request.from.as_ref().is_some_and(|from| from.is_empty() || from.len() > 128) {
+            return Err(Fault::new(code::INVALID_ARGUMENT, "`from` is no name").hint("1 to 128 characters"));
+        }
         let arguments = hash(&serde_json::to_string(&request).unwrap_or_default());
         let row = InboxRow {
             seq: 0,
             id: MessageId::random(),
             to: to.id,
-            from: from.and_then(|from| from.name),
+            from: request.from.map(inert::inert),
             created_at: Millis::now(),
             text: inert::inert(request.text),
             metadata: request.metadata.map(|map| Value::Object(map).to_string()),

@@ -147,13 +147,11 @@ impl Manager {
                 Err(Fault::new(code::UNSUPPORTED, format!("backend `{}` cannot {what}", backend.name)))
             }
         };
-        if request.output_schema.is_some() {
-            able(wit::Abilities::STRUCTURED_OUTPUT, "give structured output")?;
-        }
         let output_schema = request.output_schema.clone().map(Value::Object);
         if let Some(schema) = &output_schema {
             jsonschema::validator_for(schema)
                 .map_err(|error| Fault::new(code::INVALID_ARGUMENT, format!("`output_schema` is no JSON Schema 2020-12: {error}")))?;
+            able(wit::Abilities::STRUCTURED_OUTPUT, "give structured output")?;
         }
         if request.metadata.as_ref().is_some_and(|map| serde_json::to_string(map).is_ok_and(|text| text.len() > MAX_METADATA)) {
             return Err(Fault::new(code::INVALID_ARGUMENT, format!("`metadata` is larger than {MAX_METADATA} bytes")));
@@ -338,7 +336,6 @@ impl Manager {
             grant: self.policy().grant(&backend.name),
             backend,
             workspaces,
-            path: config.path.iter().map(|folder| folder.as_str()).collect::<Vec<_>>().join(":"),
             client_env: caller.env.clone(),
             inputs,
             job,
@@ -390,8 +387,12 @@ fn ops_of(session: &SessionRow, row: &RunRow, key: Option<&str>, arguments: &str
         run: row.id,
         seq: 1,
         ts: row.created_at,
-        kind: EventType::StatusChanged.word().to_owned(),
-        data: json!({ "from": null, "to": "queued" }).to_string(),
+        kind: EventType::RunStarted.word().to_owned(),
+        data: json!({
+            "backend": row.backend, "backend_digest": row.digest, "session_id": row.session, "status": row.status,
+            "cwd": row.cwd, "target": row.target, "parent_run_id": row.parent, "life": row.life,
+        })
+        .to_string(),
     };
     let update = RunUpdate {
         id: row.id,
