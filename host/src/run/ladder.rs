@@ -22,7 +22,7 @@ use crate::fault::{Fault, code};
 use crate::tree::{Seen, Verdict};
 
 /// A call that has been in hand for so long when the run is to stop counts as a spin and is cut.
-const BUSY_AT_STOP: Duration = Duration::from_millis(100);
+const BUSY_AT_STOP: Duration = Duration::from_millis(10);
 
 /// What a rung waits for, besides its time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -155,7 +155,7 @@ impl Supervisor {
             }
             let wake = match &self.call {
                 Some(call) => until.min(call.since + BUSY_AT_STOP),
-                None if finished => until,
+                None if finished || !self.may_call() => until,
                 None => self.next_poll().map_or(until, |poll| until.min(poll)),
             };
             let idle = !finished && self.call.is_none() && !self.poll_due;

@@ -306,9 +306,14 @@ impl Supervisor {
         }
     }
 
+    /// Whether a call may begin now: none is in hand, and what must be on disk first is there.
+    pub(super) fn may_call(&self) -> bool {
+        self.call.is_none() && self.instance.is_some() && !self.must_settle && self.record.has_room()
+    }
+
     /// Begins the next call that is due, if one may begin now.
     pub(super) fn next_call(&mut self) {
-        if self.call.is_some() || self.instance.is_none() || self.must_settle || !self.record.has_room() {
+        if !self.may_call() {
             return;
         }
         if let Some(reason) = self.cancel_due.take() {
@@ -328,7 +333,7 @@ impl Supervisor {
         let waiting = !self.record.questions().is_empty();
         let idle = self.limits.idle.filter(|_| !waiting).map(|idle| self.last_news + idle);
         let question = self.record.questions().iter().map(|question| when(question.expires_at)).min();
-        let poll = if self.call.is_none() { self.next_poll() } else { None };
+        let poll = if self.may_call() { self.next_poll() } else { None };
         [Some(self.deadline), idle, question, poll].into_iter().flatten().min()
     }
 
@@ -351,7 +356,8 @@ impl Supervisor {
         if self.poll_at.is_some_and(|at| at <= now) {
             self.poll_due = true;
         }
-        let expired: Vec<Question> = self.record.questions().iter().filter(|question| when(question.expires_at) <= now).cloned().collect();
+        let today = Millis::now();
+        let expired: Vec<Question> = self.record.questions().iter().filter(|question| question.expires_at <= today).cloned().collect();
         for question in expired {
             if let Err(fault) = self.expire(question).await {
                 return Some((Cause::Limit, fault));
