@@ -14,6 +14,9 @@ use crate::patch;
 /// Pieces of one message that come together are one event, up to this many bytes.
 const JOINED: usize = 8 << 10;
 
+/// What the program puts into the conversation when a turn is cut short; nobody said it.
+const INTERRUPTED: &str = "[Request interrupted by user";
+
 /// A tool call that has not ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Open {
@@ -143,7 +146,10 @@ impl Mapper {
             self.tool_result(events, result);
         }
         let uuid = user.uuid.unwrap_or_default();
-        for (n, text) in user.texts.into_iter().enumerate().filter(|(_, text)| !text.is_empty()) {
+        for (n, text) in user.texts.into_iter().enumerate() {
+            if text.is_empty() || text.starts_with(INTERRUPTED) {
+                continue;
+            }
             let text = spill::text(events, "message", text);
             events.push(Event::MessageAdded(MessageText { id: format!("{uuid}-{n}"), text, whole: true, parent: user.parent.clone() }));
         }
@@ -241,7 +247,8 @@ fn command_end(events: &mut Events, result: &ToolResult, status: ItemStatus) {
             output(events, &result.id, OutputKind::Stdout, stdout);
             output(events, &result.id, OutputKind::Stderr, stream("stderr").unwrap_or_default());
         }
-        None if status != ItemStatus::Declined => output(events, &result.id, OutputKind::Stdout, said),
+        None if matches!(status, ItemStatus::Succeeded | ItemStatus::Failed) => output(events, &result.id, OutputKind::Stdout, said),
+        // What stands there then is said to the model, not by the command.
         None => {}
     }
     let exit_code = code.or((status == ItemStatus::Succeeded).then_some(0));

@@ -116,7 +116,8 @@ impl Account {
             cached_tokens: all.cached,
             output_tokens: all.output,
             turns: self.turns,
-            cost_microdollars: self.cost.map(|cost| (cost * 1e6).round() as u64),
+            // Not known before the turn's result.
+            cost_microdollars: self.cost.filter(|_| self.live == Sum::default()).map(|cost| (cost * 1e6).round() as u64),
             detail: (!models.is_empty()).then(|| json!({ "models": models }).to_string()),
         }
     }
@@ -136,7 +137,7 @@ mod tests {
         };
         let mut new = Account::new(false);
         new.message(Tokens { input_tokens: 7, cache_read_input_tokens: 2, ..Tokens::default() });
-        assert_eq!((new.usage().input_tokens, new.usage().cached_tokens), (7, 2));
+        assert_eq!((new.usage().input_tokens, new.usage().cached_tokens, new.usage().cost_microdollars), (7, 2, None));
         new.settle(&result(0.5));
         new.settle(&result(0.75));
         let usage = new.usage();
