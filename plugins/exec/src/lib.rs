@@ -4,17 +4,15 @@
 //! start (`program_not_found`, `spawn_denied` …), with `exit_nonzero`, or with `killed_by_signal`.
 
 mod config;
-mod output;
 
 use std::time::{Duration, Instant};
 
 use falconer_backend::{
-    Backend, Completion, Draft, Event, Events, ExitStatus, Failure, Info, Job, Outbox, Outcome, OutputKind, Pipe, Polled, Process,
+    Backend, CommandOutput, Completion, Cut, Draft, Event, Events, ExitStatus, Failure, Info, Job, Outbox, Outcome, Pipe, Process,
     Severity, Step,
 };
 
 use crate::config::Config;
-use crate::output::{Cut, Output};
 
 /// The id of the one command in its events.
 const COMMAND: &str = "command";
@@ -29,8 +27,8 @@ pub struct Exec {
     config: Config,
     process: Process,
     stdin: Outbox,
-    stdout: Output<Pipe>,
-    stderr: Output<Pipe>,
+    stdout: CommandOutput<Pipe>,
+    stderr: CommandOutput<Pipe>,
     begun: Instant,
     life: Life,
     /// `cancel` came while the program lived.
@@ -72,9 +70,10 @@ impl Backend for Exec {
             stdin.close();
         }
         let cut = if config.lines { Cut::Lines } else { Cut::Pieces };
+        let [stdout, stderr] = CommandOutput::both(&process, COMMAND, cut);
         Ok(Self {
-            stdout: Output::new(process.stdout(), OutputKind::Stdout, cut),
-            stderr: Output::new(process.stderr(), OutputKind::Stderr, cut),
+            stdout,
+            stderr,
             config,
             process,
             stdin,
@@ -137,29 +136,14 @@ impl Backend for Exec {
 }
 
 impl Exec {
-    /// Reads both streams in turn until neither has more or the step is full; how many bytes came.
+    /// Reads both streams until neither has more or the step is full; how many bytes came.
     fn read(&mut self, events: &mut Events) -> usize {
         self.stderr_first = !self.stderr_first;
         let mut streams = [&mut self.stdout, &mut self.stderr];
         if self.stderr_first {
             streams.reverse();
         }
-        let mut read = 0;
-        loop {
-            let mut more = false;
-            for stream in &mut streams {
-                while !events.is_full()
-                    && let Polled::Ready(bytes) = stream.read(events)
-                {
-                    read += bytes;
-                    more = true;
-                }
-                stream.flush(events);
-            }
-            if events.is_full() || !more {
-                return read;
-            }
-        }
+        streams.into_iter().map(|stream| stream.read_all(events)).sum()
     }
 
     fn finish(&mut self, mut events: Events, status: ExitStatus) -> Step {

@@ -105,38 +105,44 @@ fn not_started() -> Failure {
 }
 
 /// Makes a type that implements [`Backend`] what this component exports. Once in a crate.
+///
+/// Off WebAssembly it exports nothing (a native linker does not take the names), and only checks the type.
 #[macro_export]
 macro_rules! export {
     ($backend:ty) => {
-        struct FalconerComponent;
+        #[cfg(not(target_family = "wasm"))]
+        const _: fn($crate::Job) -> ::std::result::Result<$backend, $crate::Failure> = <$backend as $crate::Backend>::start;
 
-        ::std::thread_local! {
-            static FALCONER_RUN: $crate::Run<$backend> = ::std::default::Default::default();
-        }
-
-        impl $crate::bindings::exports::falconer::backend::adapter::Guest for FalconerComponent {
-            fn describe() -> $crate::Info {
-                <$backend as $crate::Backend>::describe()
-            }
-            fn plan(job: $crate::Job) -> ::std::result::Result<$crate::Draft, $crate::Failure> {
-                <$backend as $crate::Backend>::plan(&job)
-            }
-            fn start(job: $crate::Job) -> ::std::result::Result<(), $crate::Failure> {
-                FALCONER_RUN.with(|run| run.start(job))
-            }
-            fn poll() -> $crate::Step {
-                FALCONER_RUN.with(|run| run.poll())
-            }
-            fn reply(answer: $crate::Answer) -> ::std::result::Result<(), $crate::Failure> {
-                FALCONER_RUN.with(|run| run.reply(answer))
-            }
-            fn cancel(reason: ::std::string::String) -> ::std::result::Result<(), $crate::Failure> {
-                FALCONER_RUN.with(|run| run.cancel(&reason))
-            }
-        }
-
-        // A native library has no use for the exports, and a native linker none for their names.
         #[cfg(target_family = "wasm")]
-        $crate::bindings::export_bindings!(FalconerComponent with_types_in $crate::bindings);
+        const _: () = {
+            struct Component;
+
+            ::std::thread_local! {
+                static RUN: $crate::Run<$backend> = ::std::default::Default::default();
+            }
+
+            impl $crate::bindings::exports::falconer::backend::adapter::Guest for Component {
+                fn describe() -> $crate::Info {
+                    <$backend as $crate::Backend>::describe()
+                }
+                fn plan(job: $crate::Job) -> ::std::result::Result<$crate::Draft, $crate::Failure> {
+                    <$backend as $crate::Backend>::plan(&job)
+                }
+                fn start(job: $crate::Job) -> ::std::result::Result<(), $crate::Failure> {
+                    RUN.with(|run| run.start(job))
+                }
+                fn poll() -> $crate::Step {
+                    RUN.with(|run| run.poll())
+                }
+                fn reply(answer: $crate::Answer) -> ::std::result::Result<(), $crate::Failure> {
+                    RUN.with(|run| run.reply(answer))
+                }
+                fn cancel(reason: ::std::string::String) -> ::std::result::Result<(), $crate::Failure> {
+                    RUN.with(|run| run.cancel(&reason))
+                }
+            }
+
+    $crate::bindings::export_bindings!(Component with_types_in $crate::bindings);
+        };
     };
 }

@@ -10,7 +10,7 @@
 //! ```
 //!
 //! * [`Command`] starts a granted program, [`Process`] is what it returned;
-//! * [`Lines`] and [`JsonLines`] read its output without blocking, [`Outbox`] writes its input;
+//! * [`CommandOutput`] makes events of its output, [`Lines`] and [`JsonLines`] read it, [`Outbox`] writes its input;
 //! * [`Events`] gathers what happened and makes the [`Step`] that `poll` returns;
 //! * [`spill`] puts values aside that are too large for an event.
 //!
@@ -31,6 +31,7 @@ mod json_lines;
 mod lines;
 mod outbox;
 mod outcome;
+mod output;
 mod process;
 pub mod spill;
 mod step;
@@ -49,5 +50,6 @@ pub use command::Command;
 pub use json_lines::{JsonLine, JsonLines};
 pub use lines::{Line, LineBuffer, Lines, MAX_LINE, SPILL_ABOVE, Spilled};
 pub use outbox::{Outbox, Taken};
+pub use output::{CommandOutput, Cut};
 pub use process::{PIECE, Pipe, Polled, Process, Sink, Source};
 pub use step::{Events, MAX_EVENTS, SOFT_BYTES};

@@ -28,6 +28,11 @@ impl Events {
         self.events.push(event);
     }
 
+    /// The last one, to be added to.
+    pub fn last_mut(&mut self) -> Option<&mut Event> {
+        self.events.last_mut()
+    }
+
     /// Whether this is enough for one step: return [`Events::again`] and go on in the next call.
     #[must_use]
     pub fn is_full(&self) -> bool {

@@ -1,9 +1,8 @@
-//! The program's output as events: pieces as they come, or lines.
+//! A program's output as `command-output` events: pieces as they come, or lines.
 
-use falconer_backend::{Event, Events, OutputKind, PIECE, Polled, Received, Source};
 use memchr::memchr;
 
-use crate::COMMAND;
+use crate::{Event, Events, OutputKind, PIECE, Pipe, Polled, Process, Received, Source};
 
 /// Of each stream, what is kept for the result.
 const TAIL: usize = 8 << 10;
@@ -17,10 +16,11 @@ pub enum Cut {
     Lines,
 }
 
-/// One stream of the program.
+/// One output stream of a program, on its way into events. Offsets have no gap, and no more is read than a step takes.
 #[derive(Debug)]
-pub struct Output<S> {
+pub struct CommandOutput<S> {
     source: S,
+    command: String,
     kind: OutputKind,
     cut: Cut,
     /// What was read and is not yet in an event.
@@ -33,14 +33,33 @@ pub struct Output<S> {
     tail: Vec<u8>,
 }
 
-impl<S: Source> Output<S> {
-    /// A stream from its first byte on.
-    pub fn new(source: S, kind: OutputKind, cut: Cut) -> Self {
-        Self { source, kind, cut, held: Vec::new(), begin: 0, offset: 0, ended: false, tail: Vec::new() }
+impl CommandOutput<Pipe> {
+    /// Both streams of a program: its standard output and its standard error.
+    pub fn both(process: &Process, command: &str, cut: Cut) -> [Self; 2] {
+        [Self::new(process.stdout(), command, OutputKind::Stdout, cut), Self::new(process.stderr(), command, OutputKind::Stderr, cut)]
+    }
+}
+
+impl<S: Source> CommandOutput<S> {
+    /// A stream from its first byte on; `command` is the id of the command in its events.
+    pub fn new(source: S, command: impl Into<String>, kind: OutputKind, cut: Cut) -> Self {
+        Self { source, command: command.into(), kind, cut, held: Vec::new(), begin: 0, offset: 0, ended: false, tail: Vec::new() }
+    }
+
+    /// Reads until nothing is there, or the step is full; how many bytes came. Return [`Events::again`] when it is full.
+    pub fn read_all(&mut self, events: &mut Events) -> usize {
+        let mut all = 0;
+        while !events.is_full()
+            && let Polled::Ready(bytes) = self.read(events)
+        {
+            all += bytes;
+        }
+        self.flush(events);
+        all
     }
 
     /// Reads once, into events. Ready says how many bytes came; 0 when only what was held became events.
-    pub fn read(&mut self, events: &mut Events) -> Polled<usize> {
+    fn read(&mut self, events: &mut Events) -> Polled<usize> {
         if self.emit(events, false) {
             return Polled::Ready(0);
         }
@@ -66,25 +85,28 @@ impl<S: Source> Output<S> {
         }
     }
 
-    /// Tells of what is held though more may follow: at the end of a poll, or before the other stream's turn.
-    pub fn flush(&mut self, events: &mut Events) {
+    /// Tells of what is held though more may follow.
+    fn flush(&mut self, events: &mut Events) {
         if self.cut == Cut::Pieces {
             self.emit(events, true);
         }
     }
 
     /// Whether the end was read and told.
+    #[must_use]
     pub fn is_done(&self) -> bool {
         self.ended && self.begin == self.held.len()
     }
 
-    /// The last bytes, as text, beginning at a whole character.
+    /// The last 8 KiB, as text, beginning at a whole character.
+    #[must_use]
     pub fn tail(&self) -> String {
         let begin = self.tail.iter().position(|byte| byte & 0xC0 != 0x80).unwrap_or(0);
         String::from_utf8_lossy(&self.tail[begin..]).into_owned()
     }
 
     /// The last line that says something.
+    #[must_use]
     pub fn last_line(&self) -> Option<String> {
         self.tail().lines().rev().map(str::trim).find(|line| !line.is_empty()).map(str::to_owned)
     }
@@ -102,7 +124,7 @@ impl<S: Source> Output<S> {
             if events.is_full() {
                 return true;
             }
-            events.push(Event::command_output(COMMAND, self.kind, self.offset, rest[..length].to_vec()));
+            events.push(Event::command_output(self.command.as_str(), self.kind, self.offset, rest[..length].to_vec()));
             self.begin += length;
             self.offset += length as u64;
         }
@@ -141,16 +163,15 @@ mod tests {
     }
 
     /// What one poll after the other tells: chunks as (offset, bytes).
-    fn polls(pieces: &[&[u8]], cut: Cut) -> (Vec<Vec<(u64, Vec<u8>)>>, Output<Script>) {
+    fn polls(pieces: &[&[u8]], cut: Cut) -> (Vec<Vec<(u64, Vec<u8>)>>, CommandOutput<Script>) {
         let script = pieces.iter().flat_map(|piece| [Received::Bytes(piece.to_vec()), Received::NotYet]).collect();
-        let mut output = Output::new(Script(script), OutputKind::Stdout, cut);
+        let mut output = CommandOutput::new(Script(script), "command", OutputKind::Stdout, cut);
         let mut polls = Vec::new();
         while !output.is_done() {
             let mut events = Events::new();
-            while !events.is_full() && matches!(output.read(&mut events), Polled::Ready(_)) {}
-            output.flush(&mut events);
+            output.read_all(&mut events);
             let step = events.pending();
-            assert!(step.events.len() <= falconer_backend::MAX_EVENTS);
+            assert!(step.events.len() <= crate::MAX_EVENTS);
             let chunk = |event| match event {
                 Event::CommandOutput(chunk) => (chunk.offset, chunk.bytes),
                 other => panic!("{other:?}"),
