@@ -59,13 +59,13 @@ pub fn run(globals: &Globals, args: &Args) -> ExitCode {
 }
 
 fn foreground(config: &Arc<Config>) -> ExitCode {
-    match take(&config.data_dir).and_then(|lock| {
-        say(format_args!("falconer serves {}; socket {}", config.data_dir, socket::path(&config.data_dir)));
-        serve(lock, config, Ready::Person)
-    }) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(fault) => fail(&fault),
-    }
+    say(format_args!("falconer serves {}; socket {}", config.data_dir, socket::path(&config.data_dir)));
+    own(config, Ready::Person).map_or_else(|fault| fail(&fault), |()| ExitCode::SUCCESS)
+}
+
+/// Owns the data directory and serves in this process.
+pub(super) fn own(config: &Arc<Config>, ready: Ready) -> Result<(), Fault> {
+    serve(take(&config.data_dir)?, config, ready)
 }
 
 fn take(dir: &Utf8Path) -> Result<Lock, Fault> {
