@@ -1,7 +1,9 @@
 //! What rmcp calls: who we are, the list of tools, and calls of them.
 
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 
+use futures::FutureExt;
 use rmcp::handler::server::ServerHandler;
 use rmcp::model::{
     CacheScope, CallToolRequestParams, CallToolResponse, DiscoverResult, Implementation, ListToolsResult, PaginatedRequestParams,
@@ -11,9 +13,11 @@ use rmcp::service::{NotificationContext, RequestContext};
 use rmcp::{ErrorData, RoleServer};
 use tokio_util::sync::CancellationToken;
 
+use super::answer;
 use super::call::Call;
 use super::tool::{Room, Table};
 use super::transport::Flow;
+use crate::fault::{Fault, code};
 
 /// How long a client may keep our lists before it asks again.
 const LISTS_KEEP_MS: u64 = 300_000;
@@ -79,7 +83,13 @@ where
             return Err(ErrorData::invalid_params(format!("unknown tool `{}`; tools/list gives the names", short(&request.name)), None));
         };
         let call = Call::new(self.host.clone(), context, self.ending.clone());
-        Ok(row.call(&self.room, &call, request.arguments.unwrap_or_default()).await.into())
+        let work = row.call(&self.room, &call, request.arguments.unwrap_or_default());
+        // A panic would leave the client without an answer. What it may have left half done is the tool's own future.
+        let answer = AssertUnwindSafe(work).catch_unwind().await.unwrap_or_else(|_| {
+            let fault = Fault::new(code::INTERNAL, format!("{} met a defect of the host", row.tool.name));
+            answer::failure(&fault.hint("the host's log has the place; other calls and all runs go on"))
+        });
+        Ok(answer.into())
     }
 
     fn get_tool(&self, name: &str) -> Option<Tool> {
