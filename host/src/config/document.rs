@@ -13,7 +13,7 @@ use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 use super::defaults::Bound;
-use super::error::{ConfigError, Place};
+use super::error::{ConfigError, Place, inert};
 use super::{overrides, units};
 
 /// One reading of one text.
@@ -33,8 +33,8 @@ impl Reading<'_> {
         self.problems.borrow_mut().push(ConfigError {
             file: self.file.map(Utf8Path::to_owned),
             place: Some(Place::of(self.text, span, &self.hidden)),
-            message: message.into(),
-            hint: Some(hint.into()),
+            message: inert(&message.into()),
+            hint: Some(inert(&hint.into())),
         });
     }
     /// A path of the file, expanded.

@@ -39,6 +39,12 @@ pub struct Place {
     pub text: String,
 }
 
+/// A text of unknown origin for a message: control characters cannot move a terminal's cursor.
+#[must_use]
+pub fn inert(text: &str) -> String {
+    text.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
+}
+
 impl Place {
     /// The place of these bytes of a text; the bytes in `hidden` are not shown.
     #[must_use]

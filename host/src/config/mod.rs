@@ -23,7 +23,8 @@ use camino::Utf8PathBuf;
 use serde::Serialize;
 use serde_json::{Map, Value};
 
-pub use error::{CONFIGURATION_INVALID, ConfigError, ConfigErrors, Place};
+use crate::fault::{Fault, code};
+pub use error::{CONFIGURATION_INVALID, ConfigError, ConfigErrors, Place, inert};
 pub use grants::anchored;
 pub use overrides::Overrides;
 pub use profile::Profile;
@@ -63,6 +64,22 @@ impl Config {
     pub fn backend(&self, name: &str) -> &Backend {
         static UNNAMED: LazyLock<Backend> = LazyLock::new(|| defaults::backend(""));
         self.backends.get(name).unwrap_or(&UNNAMED)
+    }
+
+    /// The standing instructions of a profile, read now.
+    pub fn instructions(&self, profile: &str) -> Result<String, Fault> {
+        match self.profiles.get(profile) {
+            Some(found) => found.instructions(profile),
+            None => {
+                let known: Vec<&str> = self.profiles.keys().map(String::as_str).collect();
+                let hint = match document::nearest(profile, &known) {
+                    Some(near) => format!("did you mean `{near}`?"),
+                    None if known.is_empty() => "none is there; a person adds [profiles.NAME] to the configuration".to_owned(),
+                    None => format!("known: {}", known.join(", ")),
+                };
+                Err(Fault::new(code::INVALID_ARGUMENT, format!("no profile is called `{profile}`")).hint(hint))
+            }
+        }
     }
 }
 

@@ -119,6 +119,14 @@ mod tests {
     }
 
     #[test]
+    fn the_environment_is_read_in_one_place() {
+        let found = Overrides::from_env().unwrap();
+        let set = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty()).map(Utf8PathBuf::from);
+        assert_eq!((found.home, found.config), (set("HOME"), set("FALCONER_CONFIG")));
+        assert_eq!((found.data_dir, found.plugins), (set("FALCONER_DATA_DIR"), set("FALCONER_PLUGINS")));
+    }
+
+    #[test]
     fn the_default_places_come_from_home_alone() {
         let overrides = Overrides::at_home("/home/u");
         assert_eq!(overrides.file().unwrap(), ("/home/u/.config/falconer/falconer.toml".into(), false));

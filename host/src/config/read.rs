@@ -8,7 +8,7 @@ use sha2::{Digest, Sha256};
 use toml::de::{DeTable, DeValue};
 
 use super::document::{self, Reading, Section, kind};
-use super::error::{ConfigError, ConfigErrors, Place};
+use super::error::{ConfigError, ConfigErrors, Place, inert};
 use super::overrides::{absolute, default_data_dir};
 use super::profile::INSTRUCTIONS;
 use super::{Config, Overrides, Profile, backend, defaults, grants};
@@ -88,7 +88,7 @@ fn syntax(reading: &Reading<'_>, error: &toml::de::Error) -> ConfigError {
     ConfigError {
         file: reading.file.map(Utf8Path::to_owned),
         place: error.span().map(|span| Place::of(reading.text, span, &reading.hidden)),
-        message: format!("not TOML: {message}"),
+        message: inert(&format!("not TOML: {message}")),
         hint: Some("https://toml.io shows the syntax; strings need quotes".into()),
     }
 }

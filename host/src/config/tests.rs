@@ -449,7 +449,43 @@ fn a_secret_written_into_the_file_is_not_shown() {
 }
 
 #[test]
+fn a_key_with_control_characters_is_shown_inert() {
+    let shown = errors("\"\\u001b[31m\" = 1\n[backends.exec.grants]\nworkspaces = [\"~\\u0007\"]\n");
+    assert!(shown.contains("unknown key `\u{fffd}[31m`"), "{shown}");
+    assert!(!shown.contains(|c: char| c.is_control() && c != '\n'), "{shown:?}");
+}
+
+#[test]
 fn all_errors_come_at_once_in_the_order_of_the_file() {
     let errors = parse("[stop]\nask = 5\n[host]\nrun = 3\n[client]\ncwd_is_workspace = 1\n").unwrap_err();
     assert_eq!(errors.0.iter().map(|error| error.place.as_ref().unwrap().line).collect::<Vec<_>>(), [2, 4, 6]);
+}
+
+#[test]
+fn a_profile_is_named_or_the_near_one_is() {
+    let config = parse("[profiles.reviewer]\ntext = 'Be strict.'\n").unwrap();
+    assert_eq!(config.instructions("reviewer").unwrap(), "Be strict.");
+    let near = config.instructions("reviwer").unwrap_err();
+    assert_eq!((near.message.as_str(), near.hint.as_deref()), ("no profile is called `reviwer`", Some("did you mean `reviewer`?")));
+    assert_eq!(config.instructions("x").unwrap_err().hint.as_deref(), Some("known: reviewer"));
+}
+
+proptest::proptest! {
+    #![proptest_config(proptest::prelude::ProptestConfig::with_cases(64))]
+
+    /// Whatever a person does to the file: an answer or an error with a place, never a panic.
+    #[test]
+    fn no_edit_of_the_example_breaks_the_reader(at in 0usize..EXAMPLE.len(), cut in 0usize..40, put in "[\\PC\n\t\0\"'=.{}\\[\\]#]{0,6}") {
+        let (start, end) = (EXAMPLE.floor_char_boundary(at), EXAMPLE.floor_char_boundary((at + cut).min(EXAMPLE.len())));
+        let text = format!("{}{put}{}", &EXAMPLE[..start], &EXAMPLE[end..]);
+        match parse(&text) {
+            Ok(config) => proptest::prop_assert_eq!(config.digest.len(), 64),
+            Err(errors) => {
+                proptest::prop_assert!(!errors.0.is_empty());
+                let shown = errors.to_string();
+                proptest::prop_assert!(shown.starts_with("error: "));
+                proptest::prop_assert!(!shown.contains(|c: char| c.is_control() && c != '\n'), "{:?}", shown);
+            }
+        }
+    }
 }

@@ -20,7 +20,7 @@ use serde_json::{Map, Value, json};
 pub use check::{Finding, Severity};
 
 use crate::capability::Grant;
-use crate::config::{Backend, Config, EnvSource, Limits, SecretSource};
+use crate::config::{Backend, Config, EnvSource, Limits, SecretSource, inert};
 use crate::contract::falconer::backend::types as wit;
 use crate::fault::{Fault, code};
 use workspace::Places;
@@ -120,6 +120,7 @@ impl Policy {
             return Err(invalid("it is empty, longer than 4096 bytes, or holds a NUL"));
         }
         let path = Utf8Path::new(asked);
+        let asked = inert(asked);
         if !path.is_absolute() {
             return Err(invalid(&format!("`{asked}` is not absolute")));
         }
@@ -127,7 +128,7 @@ impl Policy {
             .map_err(|why| Fault::new(code::CWD_NOT_FOUND, format!("cwd {asked} {why}")).hint("make the directory, or name another one"))?;
         match self.covers(backend, client, &real) {
             Some(_) => Ok(Some(real)),
-            None => Err(self.not_granted(backend, client, asked, &real)),
+            None => Err(self.not_granted(backend, client, &asked, &real)),
         }
     }
 
@@ -147,7 +148,7 @@ impl Policy {
         let mut granted: Vec<String> = grant.workspaces.iter().map(ToString::to_string).collect();
         granted.extend(client.and_then(|cwd| self.client_workspace(cwd)).map(|own| format!("{own} (the client's own)")));
         let list = if granted.is_empty() { "none is granted".to_owned() } else { format!("granted: {}", granted.join(", ")) };
-        let place = if asked == real { asked.to_owned() } else { format!("{asked} (which is {real})") };
+        let place = if asked == real { asked.to_owned() } else { format!("{asked} (which is {})", inert(real.as_str())) };
         let hint = if self.inner.places.is_ours(real) {
             "it lies in falconer's own data or plugins directory; take another one".to_owned()
         } else {
@@ -199,9 +200,7 @@ impl Policy {
         });
         let verdict = match program {
             None => Err(format!("backends.{backend}.grants.programs: `{}` is not granted", command.program)),
-            Some(program) => programs::judge(&command.program, program, &command.args)
-                .map(|rule| format!("backends.{backend}.{rule}"))
-                .map_err(|rule| if rule.starts_with("grants.") { format!("backends.{backend}.{rule}") } else { rule }),
+            Some(program) => programs::judge(&format!("backends.{backend}.grants.programs.{}", command.program), program, &command.args),
         };
         let verdict = verdict.and_then(|rule| match command.cwd.as_deref() {
             None => Ok(rule),
@@ -249,8 +248,20 @@ impl Policy {
 fn grant(config: &Config, backend: &Backend) -> Grant {
     let written = &backend.grants;
     let mut env = written.env.clone();
-    // Where a child finds programs is the configuration's word as well, where it says nothing else.
-    env.entry("PATH".into()).or_insert_with(|| EnvSource::Value(config.path.iter().map(|dir| dir.as_str()).collect::<Vec<_>>().join(":")));
+    // What every child may know where the file says nothing else: where programs are, and where this host is, so that a
+    // `falconer` inside a run reaches the daemon that runs it. None of it depends on the client.
+    let path = config.path.iter().map(|dir| dir.as_str()).collect::<Vec<_>>().join(":");
+    let host = [
+        ("PATH", Some(path)),
+        ("FALCONER_DATA_DIR", Some(config.data_dir.to_string())),
+        ("FALCONER_PLUGINS", Some(config.plugins_dir.to_string())),
+        ("FALCONER_CONFIG", config.file.as_ref().map(ToString::to_string)),
+    ];
+    for (name, value) in host {
+        if let Some(value) = value {
+            env.entry(name.to_owned()).or_insert(EnvSource::Value(value));
+        }
+    }
     Grant {
         programs: written.programs.iter().map(|(name, program)| (name.clone(), programs::resolve(program, &config.path))).collect(),
         workspaces: written.workspaces.iter().map(|dir| workspace::real(dir)).collect(),

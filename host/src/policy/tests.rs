@@ -99,6 +99,8 @@ fn a_refused_working_directory_says_what_to_do() {
     for asked in ["", "src", "./src", "~/src", "/a\0b"] {
         assert_eq!(policy.cwd("exec", Some(asked), None).unwrap_err().code, code::INVALID_ARGUMENT, "{asked:?}");
     }
+    let odd = policy.cwd("exec", Some("/none\u{1b}[2J"), None).unwrap_err();
+    assert!(odd.code == code::CWD_NOT_FOUND && !odd.message.contains('\u{1b}'));
     assert_eq!(policy.cwd("exec", Some(&format!("/{}", "x".repeat(5000))), None).unwrap_err().code, code::INVALID_ARGUMENT);
 }
 
@@ -157,6 +159,12 @@ fn the_directory_of_a_named_configuration_is_not_for_clients() {
     let policy = Policy::resolve(&Arc::new(config));
     assert_eq!(policy.client_workspace(&project), None, "a run in it could change its own grants");
     assert_eq!(policy.client_workspace(&project.join("below")), Some(project.join("below")));
+    symlink(project.join("falconer.toml"), world.home.join("src/falconer.toml")).unwrap();
+    let linked =
+        Config::read(&Overrides { config: Some(world.home.join("work/falconer.toml")), ..Overrides::at_home(world.home.clone()) }).unwrap();
+    let policy = Policy::resolve(&Arc::new(linked));
+    assert_eq!(policy.client_workspace(&project), None, "where the file is");
+    assert_eq!(policy.client_workspace(&world.home.join("src")), None, "where the link is");
 }
 
 #[test]
@@ -170,6 +178,11 @@ fn programs_are_found_once_and_looked_for_again_while_missing() {
     std::fs::copy(world.home.join("bin/tool"), world.home.join("bin/late")).unwrap();
     assert_eq!(policy.grant("exec").programs["late"].path, Ok(world.home.join("bin/late")));
     assert_eq!(grant.env["PATH"], EnvSource::Value(world.at("bin")));
+    assert_eq!(grant.env["FALCONER_DATA_DIR"], EnvSource::Value(world.at(".local/share/falconer")));
+    assert_eq!(grant.env["FALCONER_CONFIG"], EnvSource::Value(world.at(".config/falconer/falconer.toml")));
+    assert_eq!(grant.env.len(), 4, "and nothing more");
+    let own = world.policy("[backends.exec.grants]\nenv = { PATH = true }\n");
+    assert_eq!(own.grant("exec").env["PATH"], EnvSource::Client, "a person said so");
     assert!(policy.grant("unnamed").programs.is_empty());
 }
 

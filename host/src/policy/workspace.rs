@@ -23,8 +23,8 @@ pub(super) struct Places {
     home: Utf8PathBuf,
     /// Data and plugins.
     ours: Vec<Utf8PathBuf>,
-    /// The configuration file, where one was read.
-    file: Option<Utf8PathBuf>,
+    /// The configuration file, where one was read: by its name, and what its name leads to.
+    files: Vec<Utf8PathBuf>,
 }
 
 impl Places {
@@ -32,7 +32,7 @@ impl Places {
         Self {
             home: real(&config.home),
             ours: vec![real(&config.data_dir), real(&config.plugins_dir)],
-            file: config.file.as_deref().map(real),
+            files: config.file.iter().flat_map(|file| [named(file), real(file)]).collect(),
         }
     }
 
@@ -65,7 +65,7 @@ impl Places {
         if self.is_ours(dir) || self.ours.iter().any(|ours| ours.starts_with(dir)) {
             return Some("it is, holds or lies in falconer's own data or plugins directory");
         }
-        if self.file.as_ref().is_some_and(|file| file.starts_with(dir)) {
+        if self.files.iter().any(|file| file.starts_with(dir)) {
             return Some("it holds falconer's configuration");
         }
         None
@@ -100,6 +100,14 @@ pub(super) fn real(path: &Utf8Path) -> Utf8PathBuf {
     path.to_owned()
 }
 
+/// A path with the symbolic links of its directory resolved, and not its last one.
+fn named(path: &Utf8Path) -> Utf8PathBuf {
+    match (path.parent(), path.file_name()) {
+        (Some(parent), Some(name)) => real(parent).join(name),
+        _ => path.to_owned(),
+    }
+}
+
 /// A directory with its symbolic links resolved; or why there is none.
 pub(super) fn directory(path: &Utf8Path) -> Result<Utf8PathBuf, String> {
     let real = path.canonicalize_utf8().map_err(|error| match error.kind() {
@@ -119,7 +127,7 @@ mod tests {
         Places {
             home: home.into(),
             ours: vec!["/home/u/.local/share/falconer".into(), "/data/falconer/plugins".into()],
-            file: Some("/work/project/falconer.toml".into()),
+            files: vec!["/work/project/falconer.toml".into()],
         }
     }
 
