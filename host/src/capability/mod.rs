@@ -1,5 +1,6 @@
 //! What a component may ask of the host; each request is checked against the run's grant.
 
+pub mod bare;
 pub mod blobs;
 pub mod process;
 
@@ -80,12 +81,10 @@ impl Host {
     /// Capabilities that refuse everything, for `describe` and `plan` (where `log` may be let through).
     #[must_use]
     pub fn refusing(_log: Option<RunLog>) -> Self {
-        unimplemented!()
+        Self { table: ResourceTable::new() }
     }
     /// Reads what is left in the children's pipes into the run's log, without blocking, at most so many bytes.
-    pub fn drain_into_log(&mut self, _max: u64) {
-        unimplemented!()
-    }
+    pub fn drain_into_log(&mut self, _max: u64) {}
 }
 
 /// Rings when an armed source has news. Cheap to clone.
@@ -116,10 +115,18 @@ impl RunLog {
     /// A log that keeps nothing.
     #[must_use]
     pub fn none() -> Self {
-        unimplemented!()
+        Self {}
     }
     /// Adds a line; never blocks for long and never fails the run.
-    pub fn line(&self, _origin: &str, _text: &str) {
-        unimplemented!()
-    }
+    pub fn line(&self, _origin: &str, _text: &str) {}
+}
+
+/// A call of a component that breaks the contract: it ends the run with this code.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{message}")]
+pub struct Violation {
+    /// One of [`crate::fault::code`].
+    pub code: &'static str,
+    /// What was wrong.
+    pub message: String,
 }

@@ -30,7 +30,7 @@ pub struct Client {
 
 /// Connects to the daemon of the data directory, starting it if there is none.
 pub async fn connect(globals: &Globals) -> Result<Client, Fault> {
-    let (input, output) = connect::open(globals).await?;
+    let (input, output) = connect::open(&globals.overrides()?).await?;
     Client::over(input, output).await
 }
 

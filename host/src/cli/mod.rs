@@ -6,13 +6,17 @@
 pub mod backends;
 pub mod cancel;
 pub mod check;
+pub mod client;
 pub mod continue_;
 pub mod demo;
 pub mod events;
+pub mod exit;
+pub mod follow;
 pub mod mcp;
 pub mod run;
 pub mod runs;
 pub mod serve;
+pub mod show;
 pub mod status;
 pub mod stop;
 

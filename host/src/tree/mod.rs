@@ -137,3 +137,9 @@ impl Tree {
 pub async fn kill_leftovers(_runs: &[RunId], _within: Duration) -> Vec<(RunId, Seen)> {
     unimplemented!()
 }
+
+/// The runs whose mark a process or one of its ancestors carries, nearest first.
+#[must_use]
+pub fn mark_of(_pid: u32) -> Vec<RunId> {
+    unimplemented!()
+}

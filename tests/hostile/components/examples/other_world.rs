@@ -1,0 +1,20 @@
+//! A component, and no backend.
+
+mod bindings {
+    wit_bindgen::generate!({
+        inline: "
+            package other:thing@1.0.0;
+            world greeter { export greet: func() -> string; }
+        ",
+    });
+}
+
+struct Greeter;
+
+impl bindings::Guest for Greeter {
+    fn greet() -> String {
+        "hello".into()
+    }
+}
+
+bindings::export!(Greeter with_types_in bindings);

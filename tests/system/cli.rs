@@ -1,0 +1,182 @@
+//! Every command of the program, what it prints and what it ends with.
+
+use serde_json::{Value, json};
+
+use crate::host::{Host, USUAL};
+use crate::patience::until;
+use crate::processes::of_program;
+
+fn lines(text: &str) -> Vec<Value> {
+    text.lines().map(|line| serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}"))).collect()
+}
+
+#[test]
+fn run_follows_to_the_end_and_ends_as_the_run_does() {
+    let host = Host::usual();
+    for (script, code) in [("echo one; echo two", 0), ("exit 7", 1)] {
+        let ended = host.run(&["run", "exec", "--", "sh", "-c", script]);
+        assert_eq!(ended.code, Some(code), "{ended:?}");
+        assert_eq!(ended.out.contains("two"), code == 0, "{ended:?}");
+        assert!(ended.err.contains("run_"), "{ended:?}");
+        assert!(!ended.out.contains('\u{1b}') && !ended.err.contains('\u{1b}'), "plain where nobody looks: {ended:?}");
+    }
+    let ended = host.run(&["--json", "run", "exec", "--", "sh", "-c", "echo one"]);
+    let events = lines(&ended.well());
+    let first = events.iter().find(|line| line["type"] == "run_started");
+    assert!(first.is_some_and(|event| event["seq"] == 1), "{events:?}");
+    assert!(events.iter().any(|line| line["type"] == "run_completed"), "{events:?}");
+}
+
+#[test]
+fn exit_codes_say_what_became_of_it() {
+    let host = Host::usual();
+    for (arguments, code) in [
+        (&["run", "nobody", "hello"][..], 2),
+        (&["run", "hostile", "x", "--set", "mode=reject_start"], 4),
+        (&["run", "hostile", "x", "--set", "mode=fail_start"], 1),
+        (&["run", "hostile", "x", "--set", "mode=ask"], 6),
+        (&["run", "hostile", "x", "--set", "mode=tick", "--timeout", "1s"], 1),
+        (&["run", "hostile", "x", "--set", "mode=echo", "--cwd", "/"], 4),
+        (&["run"], 2),
+        (&["no-such-command"], 2),
+        (&["cancel", "run_aaaaaaaaaaaaaaaa"], 2),
+        (&["--help"], 0),
+        (&["--version"], 0),
+    ] {
+        let ended = host.run(arguments);
+        assert_eq!(ended.code, Some(code), "{arguments:?}: {ended:?}");
+    }
+}
+
+#[test]
+fn a_detached_run_is_listed_looked_at_and_cancelled() {
+    let host = Host::usual();
+    let run = host.run(&["run", "hostile", "x", "--set", "mode=idle", "--detach", "--name", "walter"]).well().trim().to_owned();
+    assert!(run.starts_with("run_"), "{run}");
+    let listed = host.run(&["runs"]).well();
+    assert!(listed.contains(&run) && listed.contains("walter"), "{listed}");
+    let listed = lines(&host.run(&["runs", "--json", "--backend", "hostile"]).well());
+    assert_eq!(listed.iter().map(|run| run["run_id"].clone()).collect::<Vec<_>>(), [json!(run)]);
+    let events = lines(&host.run(&["events", "walter", "--json"]).well());
+    assert_eq!(events[0]["type"], "run_started");
+    let cancelled = host.run(&["cancel", "walter", "--reason", "enough"]).well();
+    assert!(cancelled.contains("cancelled"), "{cancelled}");
+    assert_eq!(host.run(&["cancel", &run]).code, Some(0), "cancelling twice is no error");
+    let followed = host.run(&["events", &run, "--follow"]);
+    assert!(followed.out.contains("run_cancelled"), "{followed:?}");
+}
+
+#[test]
+fn a_question_is_answered_from_the_command_line() {
+    let host = Host::usual();
+    let ended = host.run(&["run", "hostile", "x", "--set", "mode=ask", "--name", "asker"]);
+    assert_eq!(ended.code, Some(6), "{ended:?}");
+    let line = ended.err.lines().chain(ended.out.lines()).find(|line| line.contains("falconer continue")).unwrap().to_owned();
+    let words: Vec<&str> = line.split_whitespace().collect();
+    let after = |flag: &str| words[words.iter().position(|word| *word == flag).unwrap() + 1];
+    let answer = host.run(&["continue", "asker", "--answer", after("--answer"), "--hash", after("--hash"), "--choose", "yes"]);
+    assert_eq!(answer.code, Some(0), "{answer:?}");
+    let client = host.client();
+    assert_eq!(client.ended("asker")["result"]["text"].as_str().unwrap().trim(), "chosen yes");
+}
+
+#[test]
+fn an_ended_run_is_carried_on_from_the_command_line() {
+    let host = Host::usual();
+    host.run(&["run", "hostile", "hello", "--set", "mode=echo", "--name", "walter"]).well();
+    let said = host.run(&["continue", "walter", "and on"]);
+    assert_eq!(said.code, Some(0), "{said:?}");
+    assert_eq!(host.client().ended("walter")["result"]["text"], "and on (after native-1)");
+}
+
+#[test]
+fn backends_are_listed_and_shown() {
+    let host = Host::usual();
+    let listed = host.run(&["backends"]).well();
+    for name in ["claude", "exec", "hostile"] {
+        assert!(listed.contains(name), "{listed}");
+    }
+    let listed = lines(&host.run(&["backends", "--json"]).well());
+    assert!(listed.iter().all(|backend| backend["digest"].as_str().is_some_and(|digest| digest.len() == 64)), "{listed:?}");
+}
+
+#[test]
+fn check_names_what_is_missing_and_the_way_out() {
+    let host = Host::usual();
+    let checked = host.run(&["check"]);
+    assert_eq!(checked.code, Some(1), "{checked:?}");
+    assert!(checked.out.contains("missing") && checked.out.contains("no-such-program-anywhere"), "{checked:?}");
+    assert_eq!(host.daemon(), None, "check starts nothing");
+    assert!(!host.data().exists() || std::fs::read_dir(host.data()).unwrap().next().is_none(), "check changes nothing");
+
+    host.configure(&USUAL.replace(", missing = \"no-such-program-anywhere\"", ""));
+    let checked: Value = serde_json::from_str(&host.run(&["check", "--json"]).out).unwrap();
+    let exec = checked["findings"]["backend exec"].as_array().unwrap();
+    assert!(exec.iter().all(|finding| finding["severity"] == "ok"), "{exec:?}");
+}
+
+#[test]
+fn a_wrong_configuration_is_told_with_its_line() {
+    let host = Host::usual();
+    for (text, place, word) in [
+        ("[backends.exec]\nenable = true\n", "falconer.toml:2", "enabled"),
+        ("[host]\nruns = \"many\"\n", "falconer.toml:2", "runs"),
+        ("[backends.exec\n", "falconer.toml:1", "TOML"),
+    ] {
+        host.configure(text);
+        for arguments in [&["check"][..], &["mcp"], &["serve"], &["run", "exec", "--", "sh"]] {
+            let ended = host.run(arguments);
+            assert_eq!(ended.code, Some(2), "{arguments:?} {ended:?}");
+            assert!(ended.err.contains(place) && ended.err.contains(word), "{arguments:?} {ended:?}");
+        }
+    }
+    assert_eq!(host.daemon(), None);
+}
+
+#[test]
+fn status_and_stop_know_whether_a_daemon_runs() {
+    let host = Host::usual();
+    assert_eq!(host.run(&["status"]).code, Some(1));
+    assert_eq!(host.run(&["stop"]).code, Some(0), "nothing to stop is no error");
+    let _client = host.client();
+    let status: Value = serde_json::from_str(&host.run(&["status", "--json"]).well()).unwrap();
+    assert_eq!((&status["running"], &status["pid"]), (&json!(true), &json!(host.daemon().unwrap().pid)));
+    host.run(&["stop"]).well();
+    assert_eq!(host.daemon(), None);
+    assert_eq!(host.run(&["status"]).code, Some(1));
+}
+
+#[test]
+fn serve_stays_in_the_foreground_and_is_the_only_one() {
+    let host = Host::usual();
+    let mut first = host.command(&["serve"]).stderr(std::process::Stdio::null()).spawn().unwrap();
+    let daemon = until("the served socket", || host.daemon());
+    assert_eq!(daemon.pid, first.id());
+    let second = host.run(&["serve"]);
+    assert!(second.code.is_some_and(|code| code != 0), "{second:?}");
+    assert!(second.err.contains(&daemon.pid.to_string()), "it says who serves: {second:?}");
+    assert_eq!(host.client().run(host.hostile(json!({ "mode": "echo" })))["status"], "completed");
+    host.run(&["stop"]).well();
+    assert!(first.wait().unwrap().success());
+}
+
+#[test]
+fn the_demo_needs_nothing_and_leaves_nothing() {
+    let host = Host::bare("");
+    let mut command = host.command(&["demo"]);
+    command.env_remove("FALCONER_CONFIG").env_remove("FALCONER_PLUGINS");
+    let ended = crate::host::Ended::of(command.output().unwrap());
+    assert_eq!(ended.code, Some(0), "{ended:?}");
+    for word in ["exec", "claude", "cancelled", "ms"] {
+        assert!(ended.out.contains(word), "{word}: {}", ended.out);
+    }
+    assert!(!host.data().exists(), "the usual data directory is not touched");
+    let home = std::fs::read_dir(host.path("home")).unwrap().count();
+    assert_eq!(home, 0, "nor is the home directory");
+    let path = host.path("home").into_os_string().into_string().unwrap();
+    until("every process of the demo to be gone", || {
+        let left = of_program(std::path::Path::new(crate::host::FALCONER));
+        let ours = |pid: u32| std::fs::read(format!("/proc/{pid}/environ")).is_ok_and(|env| crate::processes::holds(&env, path.as_bytes()));
+        (!left.iter().any(|seen| ours(seen.pid))).then_some(())
+    });
+}

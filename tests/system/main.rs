@@ -1,0 +1,26 @@
+//! Whole-system tests: the built program, driven from outside, as its users drive it.
+//!
+//! Each test has a host of its own ([`host::Host`]): a data directory, a configuration, a plugins directory and whatever
+//! daemon the first client starts; all of it is ended and removed with the test. No test looks inside the program. What
+//! needs more than cargo brings (`tests/fetch`) is left out where it is missing, and says so; with
+//! `FALCONER_TESTS_REQUIRE=all` it fails instead.
+
+#![expect(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
+
+mod artifacts;
+mod claude;
+mod cli;
+mod client;
+mod daemon;
+mod events;
+mod exec;
+mod fetched;
+mod host;
+mod hostile;
+mod inputs;
+mod patience;
+mod plugins_dir;
+mod processes;
+mod real_client;
+mod restart;
+mod runs;
