@@ -1,17 +1,18 @@
 //! `falconer mcp`: what a client's configuration names.
 //!
-//! Exit codes: 0 the client has ended it; 1 the daemon is gone; 2 there is no daemon to be had, and stderr says why.
+//! Exit codes: 0 the client has ended it, or the daemon in order; 2 the configuration is wrong or not the daemon's; 7 there
+//! is no daemon to be had, or it was lost. stderr says why, stdout belongs to the client.
 
 use std::process::ExitCode;
 use std::sync::Arc;
 
 use futures::FutureExt;
 
-use super::{FAILED, Globals, fail, fail_config, serve};
+use super::{Globals, fail, fail_config, serve};
 use crate::config::{Config, ConfigErrors, Overrides};
 use crate::daemon::connect::Local;
 use crate::daemon::host::Face;
-use crate::daemon::{Ready, Scratch, code, pipe};
+use crate::daemon::{Ready, Scratch, pipe};
 use crate::fault::Fault;
 
 /// Arguments of `falconer mcp`.
@@ -39,11 +40,7 @@ pub fn run(globals: &Globals, args: &Args) -> ExitCode {
     };
     match pipe::run(&local) {
         Ok(()) => ExitCode::SUCCESS,
-        Err(fault) => {
-            let lost = fault.code == code::DAEMON_LOST;
-            let code = fail(&fault);
-            if lost { ExitCode::from(FAILED) } else { code }
-        }
+        Err(fault) => fail(&fault),
     }
 }
 

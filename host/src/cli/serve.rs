@@ -1,6 +1,7 @@
 //! `falconer serve`: the daemon, in the foreground; and, for falconer itself, the daemon that a client starts.
 //!
-//! Exit codes: 0 it ended in order; 2 it could not start (one is there already, configuration, data directory).
+//! Exit codes: 0 it ended in order; 1 it could not start; 2 the configuration or the data directory is wrong; 7 the data
+//! directory has a daemon, or cannot be served.
 
 use std::ffi::OsString;
 use std::process::ExitCode;
