@@ -139,7 +139,7 @@ impl Actor {
     }
 
     fn trapped(&self, call: &str, error: &wasmtime::Error, words: &LastWords) -> Fault {
-        let fault = trap::fault(&self.backend, call, error, words);
+        let fault = trap::fault(&self.backend, call, error, words, self.log.secrets());
         if fault.code != super::CUT {
             self.log.line("host", &fault.message);
             // Not the debug form: it would add the host's own backtrace.

@@ -9,7 +9,7 @@ use tokio::io::AsyncWrite;
 use wasmtime_wasi::cli::{IsTerminal, StdoutStream};
 use wasmtime_wasi::p2::{OutputStream, Pollable, StreamError, StreamResult};
 
-use crate::capability::RunLog;
+use crate::capability::{RedactedStream, Redactor, RunLog};
 
 /// The longest line; a longer one becomes several.
 const LINE_BYTES: usize = 8 << 10;
@@ -23,54 +23,73 @@ const WRITE_BYTES: usize = 64 << 10;
 /// One of the two streams. Clones write to the same.
 #[derive(Clone)]
 pub(super) struct Stream {
-    origin: &'static str,
-    log: RunLog,
-    line: Arc<Mutex<Vec<u8>>>,
+    lines: Arc<Mutex<Lines>>,
     tail: Option<LastWords>,
 }
 
+/// Bytes on their way to the log.
+struct Lines {
+    origin: &'static str,
+    log: RunLog,
+    /// Redacts before lines are made: a secret may lie across two.
+    redacted: RedactedStream,
+    line: Vec<u8>,
+}
+
 impl Stream {
-    pub(super) fn stdout(log: RunLog) -> Self {
-        Self { origin: "stdout", log, line: Arc::default(), tail: None }
+    pub(super) fn stdout(log: &RunLog) -> Self {
+        Self { lines: Lines::new("stdout", log), tail: None }
     }
 
-    pub(super) fn stderr(log: RunLog, tail: LastWords) -> Self {
-        Self { origin: "stderr", log, line: Arc::default(), tail: Some(tail) }
+    pub(super) fn stderr(log: &RunLog, tail: LastWords) -> Self {
+        Self { lines: Lines::new("stderr", log), tail: Some(tail) }
     }
 
     fn take(&self, bytes: &[u8]) {
         if let Some(tail) = &self.tail {
             tail.add(bytes);
         }
-        let mut line = self.line.lock().unwrap_or_else(PoisonError::into_inner);
+        self.lines.lock().unwrap_or_else(PoisonError::into_inner).take(bytes);
+    }
+}
+
+impl Lines {
+    fn new(origin: &'static str, log: &RunLog) -> Arc<Mutex<Self>> {
+        Arc::new(Mutex::new(Self { origin, log: log.clone(), redacted: log.secrets().stream(), line: Vec::new() }))
+    }
+
+    fn take(&mut self, bytes: &[u8]) {
+        let bytes = self.redacted.push(bytes.to_vec());
+        self.split(&bytes);
+    }
+
+    fn split(&mut self, bytes: &[u8]) {
         for piece in bytes.split_inclusive(|byte| *byte == b'\n') {
             let (text, ended) = piece.strip_suffix(b"\n").map_or((piece, false), |text| (text, true));
             for part in text.chunks(LINE_BYTES) {
-                if line.len() + part.len() > LINE_BYTES {
-                    self.put(&mut line);
+                if self.line.len() + part.len() > LINE_BYTES {
+                    self.put();
                 }
-                line.extend_from_slice(part);
+                self.line.extend_from_slice(part);
             }
             if ended {
-                self.put(&mut line);
+                self.put();
             }
         }
     }
 
-    fn put(&self, line: &mut Vec<u8>) {
-        self.log.line(self.origin, &String::from_utf8_lossy(line));
-        line.clear();
-        line.shrink_to(LINE_BYTES);
+    fn put(&mut self) {
+        self.log.line(self.origin, &String::from_utf8_lossy(&self.line));
+        self.line.clear();
     }
 }
 
-impl Drop for Stream {
+impl Drop for Lines {
     fn drop(&mut self) {
-        if Arc::strong_count(&self.line) == 1 {
-            let mut line = self.line.lock().map(|mut line| std::mem::take(&mut *line)).unwrap_or_default();
-            if !line.is_empty() {
-                self.put(&mut line);
-            }
+        let rest = self.redacted.finish();
+        self.split(&rest);
+        if !self.line.is_empty() {
+            self.put();
         }
     }
 }
@@ -124,9 +143,9 @@ impl LastWords {
         kept.drain(..over);
     }
 
-    /// What a panic said, on one line, without control characters: `src/lib.rs:3:5: boom`.
-    pub(super) fn panic(&self) -> Option<String> {
-        let kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+    /// What a panic said, on one line, without control characters or secrets: `src/lib.rs:3:5: boom`.
+    pub(super) fn panic(&self, secrets: &Redactor) -> Option<String> {
+        let kept = secrets.whole(&self.0.lock().unwrap_or_else(PoisonError::into_inner));
         let text = String::from_utf8_lossy(&kept);
         let (_, said) = text.rsplit_once("panicked at ")?;
         let said = said.split("\nnote: run with").next().unwrap_or(said);
@@ -162,7 +181,22 @@ mod tests {
     fn the_message_of_a_panic_is_found() {
         let words = LastWords::default();
         words.add(b"thread 'main' (1) panicked at src/lib.rs:3:5:\nno \x1b[1mroom\nnote: run with `RUST_BACKTRACE=1`\n");
-        assert_eq!(words.panic().unwrap(), "src/lib.rs:3:5: no [1mroom");
+        assert_eq!(words.panic(&Redactor::default()).unwrap(), "src/lib.rs:3:5: no [1mroom");
+    }
+
+    #[test]
+    fn a_secret_is_neither_in_the_message_nor_in_the_log() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = camino::Utf8Path::from_path(dir.path()).unwrap().join("log");
+        let log = RunLog::open(&file, vec![b"hunter2-hunter2".to_vec()]);
+        let words = LastWords::default();
+        let stream = Stream::stderr(&log, words.clone());
+        stream.take(b"panicked at lib.rs: no hunt");
+        stream.take(b"er2-hunter2 here\nhunter2-hun");
+        assert_eq!(words.panic(log.secrets()).unwrap(), "lib.rs: no *************** here hunter2-hun");
+        drop(stream);
+        let text = std::fs::read_to_string(&file).unwrap();
+        assert!(text.contains("no *************** here") && text.contains("hunter2-hun") && !text.contains("hunter2-hunter2"), "{text}");
     }
 
     #[test]
@@ -172,7 +206,7 @@ mod tests {
             words.add(&[b'x'; 1000]);
         }
         assert_eq!(words.0.lock().unwrap().len(), TAIL_BYTES);
-        assert_eq!(words.panic(), None);
+        assert_eq!(words.panic(&Redactor::default()), None);
     }
 
     #[test]

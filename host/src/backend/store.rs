@@ -34,21 +34,20 @@ impl Drop for Data {
 /// A store with every limit set and nothing granted by WASI: no directory, no variable, no argument, no network.
 pub(super) fn store(
     engine: &wasmtime::Engine,
-    mut host: Host,
+    host: Host,
     log: &RunLog,
     words: &LastWords,
     memory: u64,
     life: std::sync::Arc<Life>,
 ) -> wasmtime::Result<Store<Data>> {
     let wasi = WasiCtxBuilder::new()
-        .stdout(Stream::stdout(log.clone()))
-        .stderr(Stream::stderr(log.clone(), words.clone()))
+        .stdout(Stream::stdout(log))
+        .stderr(Stream::stderr(log, words.clone()))
         .max_random_size(RANDOM_BYTES)
         .allow_tcp(false)
         .allow_udp(false)
         .allow_ip_name_lookup(false)
         .build();
-    host.table.set_max_capacity(HANDLES);
     let mut wasi_table = ResourceTable::new();
     wasi_table.set_max_capacity(HANDLES);
     let mut store = Store::try_new(engine, Data { host, wasi, wasi_table, limiter: Limiter::new(memory) })?;

@@ -6,7 +6,7 @@ use wasmtime_wasi::I32Exit;
 
 use super::limits::{CALL_BYTES, Exceeded, HANDLES};
 use super::stdio::{LastWords, one_line};
-use crate::capability::Violation;
+use crate::capability::{Redactor, Violation};
 use crate::fault::{Fault, code};
 
 /// The longest piece of a component's own text in a message.
@@ -18,7 +18,7 @@ const FUEL_WORDS: &str = "too much data is being copied between the host and the
 const HANDLE_WORDS: &str = "store handle limit exceeded";
 
 /// The fault of a call that trapped.
-pub(super) fn fault(backend: &str, call: &str, error: &wasmtime::Error, words: &LastWords) -> Fault {
+pub(super) fn fault(backend: &str, call: &str, error: &wasmtime::Error, words: &LastWords, secrets: &Redactor) -> Fault {
     let find = |text: &str| error.chain().any(|cause| cause.to_string().contains(text));
     if let Some(exceeded) = cause::<Exceeded>(error) {
         return self::exceeded(backend, call, exceeded);
@@ -45,7 +45,7 @@ pub(super) fn fault(backend: &str, call: &str, error: &wasmtime::Error, words: &
         return Fault::new(code::BACKEND_TRAPPED, format!("backend `{backend}` exited with status {status} in `{call}`"))
             .hint("a backend never exits; it answers `finished`");
     }
-    let why = match (words.panic(), cause::<Trap>(error)) {
+    let why = match (words.panic(secrets), cause::<Trap>(error)) {
         (Some(panic), _) => format!("it panicked at {panic}"),
         (None, Some(trap)) => one_line(&trap.to_string(), DETAIL_CHARS),
         (None, None) => one_line(&format!("{:#}", error.root_cause()), DETAIL_CHARS),
@@ -94,7 +94,7 @@ mod tests {
     fn causes_are_found_below_contexts() {
         let violation = Violation { code: code::VALUE_TOO_LARGE, message: "the label is too long".into() };
         let error = wasmtime::Result::<()>::Err(wasmtime::Error::new(violation)).context("while executing").unwrap_err();
-        let fault = fault("x", "poll", &error, &LastWords::default());
+        let fault = fault("x", "poll", &error, &LastWords::default(), &Redactor::default());
         assert_eq!(fault.code, code::VALUE_TOO_LARGE);
         assert!(
             fault.message.contains("`x`") && fault.message.contains("`poll`") && fault.message.contains("too long"),
@@ -106,6 +106,6 @@ mod tests {
     #[test]
     fn a_full_table_of_a_capability_is_a_limit() {
         let error = wasmtime::Error::from_anyhow(anyhow::Error::new(ResourceTableError::Full).context("spawn"));
-        assert_eq!(fault("x", "start", &error, &LastWords::default()).code, code::HANDLES_EXCEEDED);
+        assert_eq!(fault("x", "start", &error, &LastWords::default(), &Redactor::default()).code, code::HANDLES_EXCEEDED);
     }
 }

@@ -30,8 +30,6 @@ pub type Face = Box<dyn Fn(Manager, Session) -> BoxFuture<'static, ()> + Send + 
 /// Places within a data directory.
 #[derive(Debug, Clone)]
 pub struct Places {
-    /// Large values.
-    pub artifacts: Utf8PathBuf,
     /// Logs of the runs.
     pub logs: Utf8PathBuf,
     /// Compiled components.
@@ -42,7 +40,7 @@ impl Places {
     /// Those of a data directory.
     #[must_use]
     pub fn of(data_dir: &Utf8Path) -> Self {
-        Self { artifacts: data_dir.join("artifacts"), logs: data_dir.join("logs"), cache: data_dir.join("cache") }
+        Self { logs: data_dir.join("logs"), cache: data_dir.join("cache") }
     }
 }
 
@@ -74,7 +72,7 @@ impl Host {
     pub fn open(config: &Arc<Config>, face: Face) -> Result<Arc<Self>, Fault> {
         dir::prepare(&config.data_dir)?;
         let places = Places::of(&config.data_dir);
-        for place in [&places.artifacts, &places.logs, &places.cache] {
+        for place in [&places.logs, &places.cache] {
             dir::prepare(place)?;
         }
         let refused = |error: LedgerError| {
@@ -85,7 +83,7 @@ impl Host {
             }
         };
         let ledger = Ledger::open(&config.data_dir).map_err(refused)?;
-        let artifacts = Artifacts::open(&places.artifacts).map_err(refused)?;
+        let artifacts = Artifacts::open(&config.data_dir).map_err(refused)?;
         let engine = Engine::new(engine_options(config, Some(places.cache)))?;
         let registry = Registry::open(engine, config);
         let policy = Policy::resolve(config);

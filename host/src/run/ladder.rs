@@ -88,14 +88,14 @@ impl Supervisor {
         if self.tree.is_alive() && !terminate.is_zero() {
             step(&mut receipt, began, Rung::Terminate);
             self.show(&receipt).await;
-            self.tree.terminate();
+            self.tree.terminate().await;
             self.pump(Instant::now() + terminate, Until::FinishedAndEmpty, &mut last).await;
         }
         if self.tree.is_alive() {
             step(&mut receipt, began, Rung::Kill);
         }
         // Also where nothing known is alive: it looks for what left the process groups, and nothing is started any more.
-        receipt.killed = self.tree.kill().into_iter().map(seen).collect();
+        receipt.killed = self.tree.kill().await.into_iter().map(seen).collect();
         if self.instance.is_some() && last.outcome.is_none() && last.fault.is_none() {
             step(&mut receipt, began, Rung::Drain);
             self.poll_due = true;

@@ -22,7 +22,7 @@ use super::request::{Answer, Timing};
 use super::status::{State, Status};
 use super::translate::{Meaning, Translator};
 use crate::backend::{Backend, Instance, Made};
-use crate::capability::{Grant, Host, RunLog, Setup};
+use crate::capability::{Grant, Host, RunLog, Sealed, Setup};
 use crate::clock::Millis;
 use crate::config;
 use crate::contract::falconer::backend::types as wit;
@@ -64,6 +64,8 @@ pub struct Assignment {
     pub grant: Arc<Grant>,
     /// Directories besides the grant's: the client's own.
     pub workspaces: Vec<Utf8PathBuf>,
+    /// Where programs of its children are looked for.
+    pub path: String,
     /// What the client's hello brought.
     pub client_env: Arc<BTreeMap<String, String>>,
     /// Inputs that came with the message, by blob id.
@@ -137,6 +139,7 @@ pub(super) struct Supervisor {
     limits: config::Limits,
     question_time: Duration,
     session: SessionRow,
+    sealed: Sealed,
     permits: Permits,
 }
 
@@ -187,11 +190,14 @@ impl Supervisor {
         let Assignment { live, ear, backend, grant, workspaces, client_env, inputs, mut job, output_schema, session, limits, stop, .. } =
             assignment;
         let tree = Tree::new(live.id);
+        let sealed = Sealed::default();
         let (host, news) = Host::new(Setup {
             run: live.id,
+            backend: backend.name.clone(),
             grant,
             workspaces,
             cwd: job.cwd.clone().map(Utf8PathBuf::from),
+            path: assignment.path,
             client_env,
             tree: tree.clone(),
             artifacts: assignment.artifacts,
@@ -199,6 +205,7 @@ impl Supervisor {
             log: assignment.log.clone(),
             children: limits.children,
             blob_bytes: limits.output,
+            sealed: sealed.clone(),
         });
         let now = Instant::now();
         let mut supervisor = Self {
@@ -225,6 +232,7 @@ impl Supervisor {
             limits: limits.clone(),
             question_time: assignment.question_time,
             session,
+            sealed,
             permits,
         };
         // The session's own id may have become known while this run waited for its turn.
@@ -475,6 +483,9 @@ impl Supervisor {
     async fn write(&mut self, meaning: Meaning) -> Result<(), Fault> {
         match meaning {
             Meaning::Event(kind, data) => self.record.event(kind, data).await,
+            Meaning::Artifact { blob, .. } if !self.sealed.contains(&blob) => {
+                Err(Fault::new(code::CONTRACT_VIOLATION, "the backend named an artifact that it did not write and seal"))
+            }
             Meaning::Artifact { blob, mime, data } => self.record.artifact(EventType::ArtifactAdded, data, blob, mime).await,
             Meaning::Session(native) => {
                 self.session.native_id = Some(native.clone());

@@ -135,6 +135,8 @@ macro_rules! export {
             }
         }
 
+        // A native library has no use for the exports, and a native linker none for their names.
+        #[cfg(target_family = "wasm")]
         $crate::bindings::export_bindings!(FalconerComponent with_types_in $crate::bindings);
     };
 }

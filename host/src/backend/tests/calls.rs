@@ -163,9 +163,14 @@ async fn a_trap_and_a_recursion_end_the_instance() {
 async fn the_message_of_a_panic_is_in_the_fault() {
     let room = Room::new();
     let guest = Guest::saying("poll", "thread '<unnamed>' panicked at src/lib.rs:7:9: no wind", "unreachable").build();
-    let fault = room.instance(&guest).await.poll().await.unwrap_err();
+    let file = room.dir.join("log");
+    let instance = room.limited(&guest, Limits { log: RunLog::open(&file, Vec::new()), ..Limits::default() }).await;
+    let fault = instance.poll().await.unwrap_err();
     assert_eq!(fault.code, code::BACKEND_TRAPPED);
     assert!(fault.message.contains("src/lib.rs:7:9: no wind"), "{}", fault.message);
+    instance.gone().await;
+    let log = std::fs::read_to_string(&file).unwrap();
+    assert!(log.contains("stderr thread '<unnamed>' panicked") && log.contains("wasm backtrace") && log.contains("!poll"), "{log}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -61,7 +61,7 @@ impl Room {
             pre: code.prepared(&self.engine).await?,
             host: Host::refusing(None),
             news: News::default(),
-            log: RunLog::none(),
+            log: limits.log,
             memory: limits.memory,
             account: Account::new(limits.call_cpu, limits.cpu),
         })
@@ -74,11 +74,12 @@ struct Limits {
     memory: u64,
     call_cpu: Duration,
     cpu: Duration,
+    log: RunLog,
 }
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { memory: MEMORY, call_cpu: Duration::from_secs(60), cpu: Duration::from_secs(60) }
+        Self { memory: MEMORY, call_cpu: Duration::from_secs(60), cpu: Duration::from_secs(60), log: RunLog::none() }
     }
 }
 

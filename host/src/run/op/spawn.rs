@@ -242,7 +242,8 @@ impl Manager {
                 let profiles = &self.policy().config().profiles;
                 let profile = profiles.get(name).ok_or_else(|| {
                     let names: Vec<_> = profiles.keys().map(String::as_str).collect();
-                    Fault::new(code::INVALID_ARGUMENT, format!("no profile is called `{name}`")).hint(format!("there are: {}", names.join(", ")))
+                    Fault::new(code::INVALID_ARGUMENT, format!("no profile is called `{name}`"))
+                        .hint(format!("there are: {}", names.join(", ")))
                 })?;
                 profile.instructions(name).map(Some)
             }
@@ -337,6 +338,7 @@ impl Manager {
             grant: self.policy().grant(&backend.name),
             backend,
             workspaces,
+            path: config.path.iter().map(|folder| folder.as_str()).collect::<Vec<_>>().join(":"),
             client_env: caller.env.clone(),
             inputs,
             job,

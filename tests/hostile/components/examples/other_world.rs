@@ -17,4 +17,5 @@ impl bindings::Guest for Greeter {
     }
 }
 
+#[cfg(target_family = "wasm")]
 bindings::export!(Greeter with_types_in bindings);
