@@ -8,7 +8,8 @@ use std::sync::Arc;
 
 use serde_json::{Value, json};
 
-use super::{FAILED, Globals, colours, fail, fail_config, put};
+use super::exit::Exit;
+use super::{Globals, colours, fail, fail_config, put};
 use crate::backend::{Backend, Engine, Registry, State};
 use crate::config::Config;
 use crate::daemon::host::{Places, engine_options};
@@ -66,7 +67,7 @@ pub async fn run(globals: &Globals, _args: Args) -> ExitCode {
     } else {
         print(&sections);
     }
-    if errors == 0 { ExitCode::SUCCESS } else { ExitCode::from(FAILED) }
+    if errors == 0 { Exit::Completed } else { Exit::Failed }.into()
 }
 
 fn bad(subject: &str, message: String, hint: String) -> Finding {

@@ -33,8 +33,8 @@ pub enum Exit {
 /// The host cannot be reached, or was lost in the middle.
 pub const HOST_UNREACHABLE: &str = "host_unreachable";
 /// The codes of the daemon that mean the same.
-const NO_HOST: [&str; 7] =
-    ["no_daemon", "daemon_failed", "daemon_unreachable", "daemon_lost", "protocol_mismatch", "other_user", "bad_hello"];
+const NO_HOST: [&str; 8] =
+    ["no_daemon", "daemon_runs", "daemon_failed", "daemon_unreachable", "daemon_lost", "protocol_mismatch", "other_user", "bad_hello"];
 /// The codes of the daemon that a person mends in the configuration.
 const WRONG_CONFIGURATION: [&str; 3] = ["config_mismatch", "bad_data_dir", "configuration_invalid"];
 

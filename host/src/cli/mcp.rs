@@ -1,20 +1,19 @@
 //! `falconer mcp`: what a client's configuration names.
 //!
-//! Exit codes: 0 the client has ended it; 1 the daemon is gone; 2 there is no daemon to be had, and stderr says why.
+//! Exit codes: 0 the client has ended it, or the daemon in order; 2 the configuration is wrong or not the daemon's; 7 there
+//! is no daemon to be had, or it was lost. stderr says why, stdout belongs to the client.
 
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use camino::Utf8PathBuf;
 use futures::FutureExt;
 
-use super::{FAILED, Globals, fail, fail_config, runtime_fault, serving_runtime};
+use super::{Globals, fail, fail_config, serve};
 use crate::config::{Config, ConfigErrors, Overrides};
 use crate::daemon::connect::Local;
-use crate::daemon::host::{Face, Host};
-use crate::daemon::{Scratch, Service, code, hello, pipe, serve_stdio};
+use crate::daemon::host::Face;
+use crate::daemon::{Ready, Scratch, pipe};
 use crate::fault::Fault;
-use crate::run::Caller;
 
 /// Arguments of `falconer mcp`.
 #[derive(Debug, clap::Args)]
@@ -41,11 +40,7 @@ pub fn run(globals: &Globals, args: &Args) -> ExitCode {
     };
     match pipe::run(&local) {
         Ok(()) => ExitCode::SUCCESS,
-        Err(fault) => {
-            let lost = fault.code == code::DAEMON_LOST;
-            let code = fail(&fault);
-            if lost { ExitCode::from(FAILED) } else { code }
-        }
+        Err(fault) => fail(&fault),
     }
 }
 
@@ -80,30 +75,12 @@ impl ScratchError {
 }
 
 fn ephemeral(overrides: Overrides) -> ExitCode {
-    let (scratch, config) = match scratch(overrides) {
-        Ok(made) => made,
-        Err(error) => return error.tell(),
-    };
-    let runtime = match serving_runtime() {
-        Ok(runtime) => runtime,
-        Err(error) => return fail(&runtime_fault(&error)),
-    };
-    let served = runtime.block_on(async {
-        let host = Host::open(&config, face())?;
-        let cwd = std::env::current_dir().ok().and_then(|cwd| Utf8PathBuf::from_path_buf(cwd).ok());
-        let env = hello::env_names(&config).into_iter().filter_map(|name| std::env::var(&name).ok().map(|value| (name, value))).collect();
-        let caller = Caller {
-            name: format!("process {}", std::process::id()),
-            cwd: cwd.and_then(|cwd| host.workspace(&cwd)),
-            env: Arc::new(env),
-            parent: None,
-        };
-        serve_stdio(caller, host).await
-    });
-    runtime.shutdown_background();
-    drop(scratch);
-    match served {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(fault) => fail(&fault),
+    match scratch(overrides) {
+        Ok((scratch, config)) => {
+            let served = serve::own(&config, Ready::Stdio);
+            drop(scratch);
+            served.map_or_else(|fault| fail(&fault), |()| ExitCode::SUCCESS)
+        }
+        Err(error) => error.tell(),
     }
 }

@@ -1,7 +1,6 @@
 //! The command line: one file a command.
 //!
-//! Exit codes: 0 well; 1 what was asked for failed; 2 it could not be asked for (arguments, configuration, no daemon);
-//! and where a command says so, others. What a person is told goes to stderr, what was asked for to stdout.
+//! Exit codes are those of [`exit::Exit`]. What a person is told goes to stderr, what was asked for to stdout.
 
 pub mod backends;
 pub mod cancel;
@@ -29,11 +28,6 @@ use clap::{Parser, Subcommand};
 use crate::config::{ConfigErrors, Overrides};
 use crate::daemon::log::{self, Verbosity};
 use crate::fault::Fault;
-
-/// What was asked for failed.
-pub const FAILED: u8 = 1;
-/// What was asked for could not be tried.
-pub const NOT_TRIED: u8 = 2;
 
 /// Worker threads of a runtime that serves clients: two, so that one long computation does not hold up the rest.
 const SERVING_THREADS: usize = 2;
@@ -154,17 +148,13 @@ fn runtime_fault(error: &io::Error) -> Fault {
 
 /// Tells a person what failed and the way out.
 pub(crate) fn fail(fault: &Fault) -> ExitCode {
-    say(format_args!("error: {}", fault.message));
-    if let Some(hint) = &fault.hint {
-        say(format_args!("  hint: {hint}"));
-    }
-    ExitCode::from(NOT_TRIED)
+    exit::report(fault).into()
 }
 
 /// The same for a configuration, with its lines.
 pub(crate) fn fail_config(errors: &ConfigErrors) -> ExitCode {
     say(format_args!("{errors}"));
-    ExitCode::from(NOT_TRIED)
+    exit::Exit::Usage.into()
 }
 
 /// One line on stderr; nothing can be done where nobody reads it.

@@ -1,6 +1,7 @@
 //! `falconer serve`: the daemon, in the foreground; and, for falconer itself, the daemon that a client starts.
 //!
-//! Exit codes: 0 it ended in order; 2 it could not start (one is there already, configuration, data directory).
+//! Exit codes: 0 it ended in order; 1 it could not start; 2 the configuration or the data directory is wrong; 7 the data
+//! directory has a daemon, or cannot be served.
 
 use std::ffi::OsString;
 use std::process::ExitCode;
@@ -59,13 +60,13 @@ pub fn run(globals: &Globals, args: &Args) -> ExitCode {
 }
 
 fn foreground(config: &Arc<Config>) -> ExitCode {
-    match take(&config.data_dir).and_then(|lock| {
-        say(format_args!("falconer serves {}; socket {}", config.data_dir, socket::path(&config.data_dir)));
-        serve(lock, config, Ready::Person)
-    }) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(fault) => fail(&fault),
-    }
+    say(format_args!("falconer serves {}; socket {}", config.data_dir, socket::path(&config.data_dir)));
+    own(config, Ready::Person).map_or_else(|fault| fail(&fault), |()| ExitCode::SUCCESS)
+}
+
+/// Owns the data directory and serves in this process.
+pub(super) fn own(config: &Arc<Config>, ready: Ready) -> Result<(), Fault> {
+    serve(take(&config.data_dir)?, config, ready)
 }
 
 fn take(dir: &Utf8Path) -> Result<Lock, Fault> {

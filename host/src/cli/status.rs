@@ -1,12 +1,13 @@
 //! `falconer status`: whether a daemon runs, and how it is.
 //!
-//! Exit codes: 0 one runs; 1 none runs; 2 one is there and does not answer, or the configuration is wrong.
+//! Exit codes: 0 one runs; 2 the configuration is wrong; 7 none runs, or the one that does cannot be asked.
 
 use std::process::ExitCode;
 
 use serde_json::json;
 
-use super::{FAILED, Globals, fail, fail_config, put};
+use super::exit::Exit;
+use super::{Globals, fail, fail_config, put};
 use crate::daemon::connect::Local;
 use crate::daemon::hello::{Answer, Control, Mark};
 use crate::daemon::{code, lock, socket};
@@ -59,7 +60,7 @@ pub fn run(globals: &Globals, _args: &Args) -> ExitCode {
             } else {
                 put(format_args!("no daemon serves {dir}; the first `falconer mcp` starts one"));
             }
-            ExitCode::from(FAILED)
+            Exit::Unreachable.into()
         }
         Err(fault) => fail(&fault),
     }

@@ -1,13 +1,15 @@
 //! `falconer stop`: ends the daemon in order; its runs are stopped first.
 //!
-//! Exit codes: 0 no daemon runs any more (also where none did); 1 it has not ended in time; 2 it cannot be asked.
+//! Exit codes: 0 no daemon runs any more (also where none did); 1 it has not ended in time; 2 the configuration is wrong;
+//! 7 it cannot be asked.
 
 use std::process::ExitCode;
 use std::time::Duration;
 
 use serde_json::json;
 
-use super::{FAILED, Globals, fail, fail_config, put, say};
+use super::exit::Exit;
+use super::{Globals, fail, fail_config, put, say};
 use crate::daemon::connect::Local;
 use crate::daemon::{LOG_FILE, ending};
 
@@ -49,5 +51,5 @@ pub fn run(globals: &Globals, args: &Args) -> ExitCode {
             }
         };
     }
-    if stopped { ExitCode::SUCCESS } else { ExitCode::from(FAILED) }
+    if stopped { Exit::Completed } else { Exit::Failed }.into()
 }

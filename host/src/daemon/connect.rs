@@ -23,6 +23,8 @@ use crate::fault::Fault;
 const FIRST_PAUSE: Duration = Duration::from_millis(1);
 /// The longest of these pauses.
 const LONGEST_PAUSE: Duration = Duration::from_millis(25);
+/// How often a daemon may hang up on a hello before that is an error; one that is ending does it once.
+const HANG_UPS: u32 = 3;
 /// The longest answer to a hello, in bytes.
 const ANSWER_BYTES: usize = 64 << 10;
 
@@ -103,6 +105,7 @@ impl Local {
     pub fn enter(&self, stdio: Option<[BorrowedFd<'_>; 2]>) -> Result<Entered, Fault> {
         let line = self.hello(stdio.is_some()).line();
         let deadline = Instant::now() + CONNECT_LIMIT;
+        let mut hang_ups = 0;
         loop {
             let stream = self.dial(deadline)?;
             match exchange(&stream, &line, stdio) {
@@ -114,7 +117,10 @@ impl Local {
                     };
                 }
                 // It ended before it let us in: nothing was read of what was handed over.
-                Err(error) if is_hang_up(&error) && Instant::now() < deadline => {}
+                Err(error) if is_hang_up(&error) && hang_ups < HANG_UPS => {
+                    hang_ups += 1;
+                    std::thread::sleep(LONGEST_PAUSE);
+                }
                 Err(error) => return Err(self.silent(&error)),
             }
         }
@@ -212,7 +218,8 @@ fn exchange(mut stream: &StdStream, line: &[u8], stdio: Option<[BorrowedFd<'_>; 
     let mut byte = [0];
     loop {
         stream.read_exact(&mut byte).map_err(|error| match error.kind() {
-            io::ErrorKind::WouldBlock => io::ErrorKind::TimedOut.into(),
+            io::ErrorKind::WouldBlock => io::Error::new(io::ErrorKind::TimedOut, format!("no word for {} s", CONNECT_LIMIT.as_secs())),
+            io::ErrorKind::UnexpectedEof => io::Error::new(io::ErrorKind::UnexpectedEof, "it hung up"),
             _ => error,
         })?;
         if byte == *b"\n" {

@@ -38,7 +38,7 @@ use crate::id::RunId;
 use crate::run::Caller;
 
 pub use dir::{Finding as DirFinding, inspect as inspect_dir, prepare as prepare_dir};
-pub use ephemeral::{Scratch, serve_stdio};
+pub use ephemeral::Scratch;
 pub use serve::{Ready, run};
 
 /// Version of what is spoken between a client and a daemon, before the service begins.

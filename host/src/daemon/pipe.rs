@@ -43,6 +43,7 @@ pub fn run(local: &Local) -> Result<(), Fault> {
 /// Waits while the daemon serves on our descriptors. Gives whether it ended as it should.
 fn wait(entered: &Entered, stdin: BorrowedFd<'_>, stdout: BorrowedFd<'_>) -> io::Result<bool> {
     let mut client_gone: Option<Instant> = None;
+    let mut last_word = Vec::new();
     loop {
         let limit = client_gone.map(|since| PIPE_LIMIT.saturating_sub(since.elapsed()));
         if limit == Some(Duration::ZERO) {
@@ -57,10 +58,14 @@ fn wait(entered: &Entered, stdin: BorrowedFd<'_>, stdout: BorrowedFd<'_>) -> io:
         }
         rustix::io::retry_on_intr(|| poll(&mut fds, limit.as_ref()))?;
         if !fds[0].revents().is_empty() {
-            let mut text = Vec::new();
-            let read = (&entered.stream).read_to_end(&mut text);
-            let done = read.is_ok() && matches!(Answer::parse(&text), Ok(Answer::Done {}));
-            return Ok(done || client_gone.is_some());
+            // One read does not block; the end need not come together with the last word.
+            let mut chunk = [0; 256];
+            let count = (&entered.stream).read(&mut chunk).unwrap_or(0);
+            last_word.extend_from_slice(&chunk[..count]);
+            if count == 0 || last_word.ends_with(b"\n") {
+                let done = matches!(Answer::parse(&last_word), Ok(Answer::Done {}));
+                return Ok(done || client_gone.is_some());
+            }
         }
         if fds[1..].iter().any(|fd| !fd.revents().is_empty()) {
             client_gone = Some(Instant::now());

@@ -6,12 +6,14 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use camino::Utf8PathBuf;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{UnixListener, UnixStream};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::detach::Starter;
+use super::ephemeral::{self, LAST_CALL};
 use super::handover::{self, Received};
 use super::hello::{Answer, Control, Hello, Opening, Status, check_config};
 use super::lock::Lock;
@@ -24,12 +26,14 @@ use crate::run::Caller;
 /// How long nobody new is let in when the system has no descriptor or memory left for one.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
-/// Who is told when the daemon serves.
+/// Whom a daemon is for.
 pub enum Ready {
-    /// The process that started it.
+    /// Whoever connects; the process that started it waits to hear that it serves.
     Starter(Starter),
-    /// A person, who reads stderr.
+    /// Whoever connects; a person reads stderr.
     Person,
+    /// The client at this process' own stdin and stdout, and its runs' children; it ends with that client.
+    Stdio,
 }
 
 impl Ready {
@@ -68,9 +72,6 @@ where
         Err(fault) => return Err(ready.refuse(fault)),
     };
     tracing::info!(data_dir = %identity.data_dir, config = %identity.config, pid = std::process::id(), "serves");
-    if let Ready::Starter(starter) = ready {
-        starter.ready();
-    }
     let daemon = Arc::new(Daemon {
         service,
         identity,
@@ -79,8 +80,20 @@ where
         clients: TaskTracker::new(),
         started: (Instant::now(), Millis::now()),
     });
+    let within = match ready {
+        Ready::Starter(starter) => {
+            starter.ready();
+            None
+        }
+        Ready::Person => None,
+        Ready::Stdio => {
+            let daemon = Arc::clone(&daemon);
+            daemon.clients.clone().spawn(async move { daemon.serve_stdio().await });
+            Some(LAST_CALL)
+        }
+    };
     daemon.accept(listener).await;
-    daemon.end().await;
+    daemon.end(within).await;
     Ok(())
 }
 
@@ -119,9 +132,9 @@ impl<S: Service> Daemon<S> {
     }
 
     /// Runs are stopped while clients can still see it; then the connections are closed.
-    async fn end(&self) {
+    async fn end(&self, within: Option<Duration>) {
         tracing::info!(live_runs = self.service.live(), "stops what runs");
-        self.service.shut_down(None).await;
+        self.service.shut_down(within).await;
         self.closing.cancel();
         self.clients.close();
         if tokio::time::timeout(CLOSE_LIMIT, self.clients.wait()).await.is_err() {
@@ -145,6 +158,26 @@ impl<S: Service> Daemon<S> {
             }
             Err(fault) => refuse(stream, fault).await,
         }
+    }
+
+    /// Serves the client at our own stdin and stdout; the daemon ends with it.
+    async fn serve_stdio(&self) {
+        let cwd = std::env::current_dir().ok().and_then(|cwd| Utf8PathBuf::from_path_buf(cwd).ok());
+        let env = self.identity.env_names.iter().filter_map(|name| std::env::var(name).ok().map(|value| (name.clone(), value)));
+        let caller = Caller {
+            name: format!("process {}", std::process::id()),
+            cwd: cwd.and_then(|cwd| self.service.workspace(&cwd)),
+            env: Arc::new(env.collect()),
+            parent: None,
+        };
+        match ephemeral::stdio() {
+            Ok((input, output, restore)) => {
+                self.service.serve(Session { caller, input, output, closing: self.closing.child_token() }).await;
+                drop(restore);
+            }
+            Err(error) => tracing::error!(%error, "cannot use stdin and stdout"),
+        }
+        self.ending.cancel();
     }
 
     async fn open(&self, stream: &UnixStream) -> Result<(Opening, Peer, Option<[std::os::fd::OwnedFd; 2]>), Fault> {

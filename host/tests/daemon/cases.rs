@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixStream;
-use std::process::Stdio;
+use std::process::{Command, Stdio};
 
 use falconer::daemon::ending::Ended;
 use falconer::daemon::{LOCK_FILE, LOG_FILE, SOCKET_FILE, lock};
@@ -32,6 +32,8 @@ pub const ALL: &[(&str, fn())] = &[
     ("only_listed_environment_crosses", only_listed_environment_crosses),
     ("a_long_data_directory_works", a_long_data_directory_works),
     ("an_open_data_directory_is_refused", an_open_data_directory_is_refused),
+    ("a_daemon_that_hangs_does_not_hold_the_pipe", a_daemon_that_hangs_does_not_hold_the_pipe),
+    ("an_ephemeral_host_leaves_nothing", an_ephemeral_host_leaves_nothing),
 ];
 
 fn ten_at_once_make_one_daemon() {
@@ -298,4 +300,41 @@ fn an_open_data_directory_is_refused() {
     assert!(told.starts_with("bad_data_dir") && told.contains("chmod 700"), "{told}");
     std::fs::set_permissions(&world.data, std::fs::Permissions::from_mode(0o700)).unwrap();
     Client::start(world.mcp()).ask("hello");
+}
+
+fn a_daemon_that_hangs_does_not_hold_the_pipe() {
+    let world = World::new();
+    let mut clients = [Client::start(world.mcp()), Client::start_on_sockets(world.mcp())];
+    for client in &mut clients {
+        client.ask("hello");
+    }
+    let pid = rustix::process::Pid::from_raw(i32::try_from(world.status().unwrap().pid).unwrap()).unwrap();
+    rustix::process::kill_process(pid, Signal::STOP).unwrap();
+    for client in &mut clients {
+        client.close();
+        assert!(client.wait().success());
+    }
+    rustix::process::kill_process(pid, Signal::CONT).unwrap();
+    until("the daemon has dropped them", || world.status().unwrap().clients == 0);
+}
+
+fn an_ephemeral_host_leaves_nothing() {
+    for signal in [None, Some(Signal::TERM)] {
+        let world = World::new();
+        let mut command = Command::new("/proc/self/exe");
+        command.arg("mcp--ephemeral").env_clear().env("HOME", &world.home).env("TMPDIR", &world.home).current_dir(&world.home);
+        let mut client = Client::start(command);
+        let answer = client.ask("hello");
+        assert_eq!((answer["cwd"].as_str(), answer["daemon"].as_u64()), (Some(world.home.as_str()), Some(client.child.id().into())));
+        // A process of one of its runs finds it.
+        let mut child = world.mcp();
+        child.arg("--data-dir").arg(answer["dir"].as_str().unwrap()).env("FALCONER_RUN_ID", RunId::random().to_string());
+        assert_eq!(Client::start(child).ask("hello")["daemon"], answer["daemon"]);
+        match signal {
+            None => client.close(),
+            Some(signal) => client.signal(signal),
+        }
+        assert!(client.wait().success());
+        assert_eq!(std::fs::read_dir(&world.home).unwrap().count(), 0, "the directory is gone");
+    }
 }

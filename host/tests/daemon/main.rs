@@ -1,6 +1,8 @@
 //! The daemon as real processes: this program starts itself again as client and as daemon, as `falconer` does, with a
 //! service that echoes lines. What is served is tested elsewhere; here it is who serves, who is let in, and who ends when.
 
+#![expect(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
+
 mod cases;
 mod process;
 mod world;
@@ -12,6 +14,7 @@ fn main() -> ExitCode {
     match args.first().map(String::as_str) {
         Some("serve") => process::serve(&args[1..]),
         Some("mcp") => process::mcp(&args[1..]),
+        Some("mcp--ephemeral") => process::ephemeral(),
         _ => cases(&args),
     }
 }

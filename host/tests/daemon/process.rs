@@ -7,7 +7,8 @@ use std::sync::Arc;
 use camino::{Utf8Path, Utf8PathBuf};
 use falconer::config::{Config, Overrides};
 use falconer::daemon::connect::Local;
-use falconer::daemon::{Identity, Ready, Service, Session, detach, log, pipe, run};
+use falconer::daemon::lock::Lock;
+use falconer::daemon::{Identity, Ready, Scratch, Service, Session, detach, log, pipe, run};
 use falconer::fault::Fault;
 use falconer::id::RunId;
 use futures::FutureExt;
@@ -60,6 +61,18 @@ pub fn serve(args: &[String]) -> ExitCode {
     if served.is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
+/// Everything in this process and a temporary directory.
+pub fn ephemeral() -> ExitCode {
+    let scratch = Scratch::new().unwrap();
+    let dir = scratch.path().to_owned();
+    let config = Config::read(&Overrides { data_dir: Some(dir.clone()), ..Overrides::from_env().unwrap() }).unwrap();
+    let mut lock = Lock::try_take(&dir).unwrap().unwrap();
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+    let served = runtime.block_on(run(&mut lock, Identity::of(&config), Ready::Stdio, || Echo::open(dir)));
+    runtime.shutdown_background();
+    if served.is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
 /// Answers each line with what is known about who said it.
 struct Echo {
     dir: Utf8PathBuf,
@@ -93,6 +106,7 @@ impl Service for Echo {
     }
 
     fn serve(&self, session: Session) -> BoxFuture<'static, ()> {
+        let dir = self.dir.clone();
         async move {
             let Session { caller, input, mut output, closing } = session;
             let mut lines = BufReader::new(input).lines();
@@ -103,7 +117,7 @@ impl Service for Echo {
                 };
                 let Ok(Some(line)) = line else { return };
                 let answer = serde_json::json!({
-                    "echo": line, "daemon": std::process::id(), "cwd": caller.cwd, "env": *caller.env, "parent": caller.parent,
+                    "echo": line, "daemon": std::process::id(), "cwd": caller.cwd, "env": *caller.env, "parent": caller.parent, "dir": dir,
                 });
                 if output.write_all(format!("{answer}\n").as_bytes()).await.is_err() || output.flush().await.is_err() {
                     return;
