@@ -32,7 +32,7 @@ call = "1 s"
 [backends.exec.grants]
 programs = { sh = "/bin/sh", cat = "cat", missing = "no-such-program-anywhere" }
 workspaces = ["{work}"]
-env = ["FALCONER_TEST_SEEN"]
+env = ["TEST_SEEN"]
 [backends.exec.limits]
 runs = 500
 
@@ -40,7 +40,7 @@ runs = 500
 programs = { sh = "/bin/sh", cat = "cat", missing = "no-such-program-anywhere" }
 workspaces = ["{work}"]
 env = { FALCONER_CONFIG = "{dir}/falconer.toml", FALCONER_DATA_DIR = "{dir}/data", FALCONER_PLUGINS = "{dir}/plugins", HOME = "{dir}/home" }
-secrets = { FALCONER_TEST_CANARY = { env = "FALCONER_TEST_CANARY" } }
+secrets = { TEST_CANARY = { env = "TEST_CANARY" } }
 [backends.hostile.allow]
 mode = true
 n = true

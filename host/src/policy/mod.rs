@@ -54,6 +54,8 @@ pub struct Judgement {
     pub allowed: bool,
     /// Which rule says so, by its place in the configuration.
     pub rule: String,
+    /// What a refusal is called; of no meaning where it is allowed.
+    pub code: &'static str,
 }
 
 impl Policy {
@@ -179,6 +181,7 @@ impl Policy {
             detail,
             allowed: false,
             rule: format!("this version opens no {what} for a backend"),
+            code: code::NOT_ALLOWED,
         };
         match action {
             wit::PlannedAction::Spawn(command) => self.judge_spawn(backend, client, command),
@@ -212,7 +215,12 @@ impl Policy {
             None => verdict,
         };
         let allowed = verdict.is_ok();
-        Judgement { kind: "spawn", detail, allowed, rule: verdict.unwrap_or_else(|refusal| refusal) }
+        let code = match program {
+            None => code::PROGRAM_NOT_GRANTED,
+            Some(program) if program.path.is_err() => code::PROGRAM_NOT_FOUND,
+            Some(_) => code::NOT_ALLOWED,
+        };
+        Judgement { kind: "spawn", code, detail, allowed, rule: verdict.unwrap_or_else(|refusal| refusal) }
     }
 
     /// The names of environment variables whose values a client's hello is to bring, in order and each once: those that a

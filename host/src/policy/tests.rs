@@ -201,6 +201,7 @@ fn a_plan_is_judged_by_the_grants() {
             detail: json!({"program": "tool", "path": world.at("bin/tool"), "args": ["-x", "abc"], "cwd": world.at("src/one"), "command": null}),
             allowed: true,
             rule: "backends.exec.grants.programs.tool.allow".into(),
+            code: good.code,
         }
     );
     let rule = |action: &wit::PlannedAction| {

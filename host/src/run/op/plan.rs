@@ -32,14 +32,15 @@ impl Manager {
             }
         };
         let mut actions = Vec::with_capacity(draft.actions.len());
+        let mut refusal = None;
         for action in &draft.actions {
             let judged = self.policy().judge(&name, client.as_deref(), action);
+            if !judged.allowed && refusal.is_none() {
+                let fault = Fault::new(judged.code, format!("the backend would be refused: {}", judged.rule));
+                refusal = Some(fault.hint("a person can change the grants in the configuration; `falconer check` shows them"));
+            }
             actions.push(PlannedAction { kind: judged.kind.to_owned(), detail: judged.detail, allowed: judged.allowed, rule: judged.rule });
         }
-        let refusal = actions.iter().find(|action| !action.allowed).map(|action| {
-            Fault::new(crate::fault::code::NOT_ALLOWED, format!("the backend would be refused: {}", action.rule))
-                .hint("a person can change the grants in the configuration; `falconer check` shows them")
-        });
         Ok(Plan {
             allowed: refusal.is_none(),
             refusal,
