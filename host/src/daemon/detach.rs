@@ -79,6 +79,8 @@ pub fn go(dir: &Utf8Path) -> Result<Inherited, Fault> {
     rustix::stdio::dup2_stdin(&null).map_err(errno)?;
     rustix::stdio::dup2_stdout(&null).map_err(errno)?;
     rustix::process::setsid().map_err(errno)?;
+    // Started through /proc/self/exe, it would show as `exe` in a list of processes.
+    rustix::thread::set_name(c"falconer").map_err(errno)?;
     match cgroup::leave() {
         Ok(Some(group)) => tracing::debug!(group = %group.display(), "in a cgroup of its own"),
         Ok(None) => {}

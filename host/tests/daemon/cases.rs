@@ -129,6 +129,7 @@ fn the_daemon_is_detached_and_clean() {
     assert_eq!(session, i64::from(pid), "a session of its own");
     assert!(![client.child.id(), std::process::id()].map(i64::from).contains(&parent), "nobody's child");
     let proc = format!("/proc/{pid}");
+    assert_eq!(std::fs::read_to_string(format!("{proc}/comm")).unwrap(), "falconer\n");
     assert_eq!(std::fs::read_link(format!("{proc}/cwd")).unwrap().to_str(), Some("/"));
     for fd in [0, 1] {
         assert_eq!(std::fs::read_link(format!("{proc}/fd/{fd}")).unwrap().to_str(), Some("/dev/null"));

@@ -12,6 +12,7 @@ use falconer::config::{Config, Overrides};
 use falconer::daemon::connect::Local;
 use falconer::daemon::ending::{self, Ended};
 use falconer::daemon::hello::{Answer, Control, Status};
+use falconer::daemon::lock;
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
@@ -72,7 +73,11 @@ impl World {
 
 impl Drop for World {
     fn drop(&mut self) {
-        if self.data.exists() {
+        if self.data.exists() && !lock::is_free(&self.data).unwrap_or(true) {
+            // A case that failed may have left it stopped.
+            if let Some(pid) = lock::last_owner(&self.data).and_then(|pid| Pid::from_raw(i32::try_from(pid).ok()?)) {
+                let _ = kill_process(pid, Signal::CONT);
+            }
             let _ = ending::stop(&self.local(), LIMIT);
         }
     }
