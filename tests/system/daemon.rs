@@ -91,24 +91,27 @@ fn defaults_come_from_home_alone() {
 }
 
 /// What an agent inside a run does: it starts `falconer mcp`, says hello and spawns a run; then it waits.
-fn nested(request: &Value) -> String {
+fn nested(host: &Host, request: &Value) -> String {
     let hello = json!({ "jsonrpc": "2.0", "id": 1, "method": "initialize", "params": {
         "protocolVersion": "2025-11-25", "capabilities": {}, "clientInfo": { "name": "nested", "version": "1" } } });
     let ready = json!({ "jsonrpc": "2.0", "method": "notifications/initialized" });
     let spawn = json!({ "jsonrpc": "2.0", "id": 2, "method": "tools/call", "params": { "name": "spawn_run", "arguments": request } });
     let lines = format!("{hello}\n{ready}\n{spawn}\n").replace('\'', "'\\''");
-    format!("(printf '%s' '{lines}'; exec sleep 1000) | '{FALCONER}' mcp")
+    let dir = host.path("");
+    let dir = dir.display();
+    // The variables of the host are its own, and reach no child: an agent's configuration names the place.
+    format!(
+        "(printf '%s' '{lines}'; exec sleep 1000) | '{FALCONER}' mcp --config '{dir}falconer.toml' --data-dir '{dir}data' --plugins '{dir}plugins'"
+    )
 }
-
-const NESTED_ENV: [&str; 4] = ["FALCONER_CONFIG", "FALCONER_DATA_DIR", "FALCONER_PLUGINS", "HOME"];
 
 #[test]
 fn inside_a_run_the_run_is_the_parent_and_stopping_it_stops_the_child() {
     let host = Host::usual();
     let client = host.client();
     let daemon = host.daemon().unwrap();
-    let script = nested(&host.hostile(json!({ "mode": "idle" })));
-    let parent = client.spawn(host.hostile(json!({ "mode": "spawn", "program": "sh", "args": ["-c", script], "env": NESTED_ENV })));
+    let script = nested(&host, &host.hostile(json!({ "mode": "idle" })));
+    let parent = client.spawn(host.hostile(json!({ "mode": "spawn", "program": "sh", "args": ["-c", script], "env": ["HOME"] })));
     let child = until("the nested run", || {
         let page = client.call("list_runs", json!({ "parent_run_id": parent }));
         page["runs"][0]["run_id"].as_str().map(str::to_owned)

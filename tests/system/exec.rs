@@ -49,12 +49,14 @@ fn output_and_exit_code_are_reported() {
 fn programs_that_are_not_granted_or_not_there() {
     let host = Host::usual();
     let client = host.client();
-    for (program, code) in [("bash", "spawn_denied"), ("/bin/sh", "spawn_denied"), ("missing", "program_not_found")] {
+    let denied = ["program_not_granted", "spawn_denied"];
+    for (program, codes) in [("bash", &denied[..]), ("/bin/sh", &denied), ("missing", &["program_not_found"])] {
         let request = host.exec(json!({ "program": program }));
-        match client.try_call("spawn_run", request) {
-            Err(refusal) => assert_eq!(refusal.code, code),
-            Ok(spawned) => assert_eq!(client.ended(spawned["run_id"].as_str().unwrap())["error"]["code"], code),
-        }
+        let code = match client.try_call("spawn_run", request) {
+            Err(refusal) => refusal.code,
+            Ok(spawned) => client.ended(spawned["run_id"].as_str().unwrap())["error"]["code"].as_str().unwrap().to_owned(),
+        };
+        assert!(codes.contains(&code.as_str()), "{program}: {code}");
     }
 }
 
@@ -74,32 +76,20 @@ fn stdin_is_fed_and_closed() {
 fn the_environment_is_what_was_granted_and_nothing_else() {
     let host = Host::usual();
     let mut command = host.command(&["mcp"]);
-    command.env("TEST_SEEN", "by the run").env("TEST_UNSEEN", "by nobody");
+    command.env("SEEN_BY_THE_RUN", "by the run").env("SEEN_BY_NOBODY", "by nobody");
     let client = Client::start(command, Era::Legacy);
-    let run = client.run(host.exec(json!({ "program": "sh", "args": ["-c", "exec env"], "env": ["TEST_SEEN"] })));
+    let run = client.run(host.exec(json!({ "program": "sh", "args": ["-c", "exec env"], "env": ["SEEN_BY_THE_RUN"] })));
     let listed = output(&client, &run, "stdout");
     let mut names: Vec<&str> = listed.lines().filter_map(|line| Some(line.split_once('=')?.0)).collect();
     names.sort_unstable();
     // The shell itself adds PWD (and some OLDPWD, SHLVL, _).
     names.retain(|name| !["PWD", "OLDPWD", "SHLVL", "_"].contains(name));
-    assert!(
-        names.iter().all(|name| [
-            "FALCONER_CONFIG",
-            "FALCONER_DATA_DIR",
-            "FALCONER_PLUGINS",
-            "FALCONER_RUN_ID",
-            "TEST_SEEN",
-            "LANG",
-            "PATH"
-        ]
-        .contains(name)),
-        "{names:?}"
-    );
-    assert!(listed.contains("TEST_SEEN=by the run\n"), "{listed}");
+    assert!(names.iter().all(|name| ["FALCONER_CONFIG", "FALCONER_DATA_DIR", "FALCONER_PLUGINS", "FALCONER_RUN_ID", "SEEN_BY_THE_RUN", "LANG", "PATH"].contains(name)), "{names:?}");
+    assert!(listed.contains("SEEN_BY_THE_RUN=by the run\n"), "{listed}");
     assert!(listed.contains(&format!("FALCONER_RUN_ID={}\n", run["run_id"].as_str().unwrap())), "{listed}");
 
     // A name that is not granted.
-    match client.try_call("spawn_run", host.exec(json!({ "program": "sh", "args": ["-c", "env"], "env": ["TEST_UNSEEN"] }))) {
+    match client.try_call("spawn_run", host.exec(json!({ "program": "sh", "args": ["-c", "env"], "env": ["SEEN_BY_NOBODY"] }))) {
         Err(refusal) => assert!(!refusal.message.contains("by nobody")),
         Ok(spawned) => assert_eq!(client.ended(spawned["run_id"].as_str().unwrap())["status"], "failed"),
     }
@@ -200,15 +190,15 @@ fn a_secret_is_never_seen() {
     let host = Host::usual();
     let secret = format!("canary-{:016x}-tweet", 0x5ec_2e7_u64.wrapping_mul(u64::from(std::process::id()) | 1));
     let mut command = host.command(&["mcp"]);
-    command.env("TEST_CANARY", &secret);
+    command.env("CANARY_TOKEN", &secret);
     let client = Client::start(command, Era::Legacy);
     // The child has it, and shows it: whole, in two writes, in the middle of other text, on both streams, as an error.
     let script = format!(
-        "s=$TEST_CANARY; b=${{s#??????????????}}; a=${{s%\"$b\"}}; [ ${{#s}} = {} ] && echo has it; \
+        "s=$CANARY_TOKEN; b=${{s#??????????????}}; a=${{s%\"$b\"}}; [ ${{#s}} = {} ] && echo has it; \
          echo \"x${{s}}y\"; echo \"$s\" >&2; printf %s \"$a\"; sleep 0.3; echo \"$b\"; exit 3",
         secret.len(),
     );
-    let config = json!({ "mode": "spawn", "program": "sh", "args": ["-c", script], "secrets": ["TEST_CANARY"] });
+    let config = json!({ "mode": "spawn", "program": "sh", "args": ["-c", script], "secrets": ["CANARY_TOKEN"] });
     let run = client.run(host.hostile(config));
     let id = run["run_id"].as_str().unwrap();
     let events = client.events(id);
@@ -229,17 +219,17 @@ fn a_secret_is_never_seen() {
 
     // Nor where it is not granted, or its value is missing.
     let without = host.client();
-    let run = without.run(host.hostile(json!({ "mode": "spawn", "program": "sh", "secrets": ["TEST_CANARY"] })));
+    let run = without.run(host.hostile(json!({ "mode": "spawn", "program": "sh", "secrets": ["CANARY_TOKEN"] })));
     assert!(["failed", "auth_required"].contains(&run["status"].as_str().unwrap()), "{run}");
 }
 
 #[test]
 fn a_short_secret_is_refused_in_the_configuration_or_at_use() {
-    let host = Host::with(&USUAL.replace("TEST_CANARY = { env = \"TEST_CANARY\" }", "TEST_CANARY = { env = \"SHORT\" }"));
+    let host = Host::with(&USUAL.replace("CANARY_TOKEN = { env = \"CANARY_TOKEN\" }", "CANARY_TOKEN = { env = \"SHORT\" }"));
     let mut command = host.command(&["mcp"]);
     command.env("SHORT", "abc");
     let client = Client::start(command, Era::Legacy);
-    let run = client.run(host.hostile(json!({ "mode": "spawn", "program": "sh", "args": ["-c", "true"], "secrets": ["TEST_CANARY"] })));
+    let run = client.run(host.hostile(json!({ "mode": "spawn", "program": "sh", "args": ["-c", "true"], "secrets": ["CANARY_TOKEN"] })));
     assert_eq!(run["status"], "failed", "{run}");
 }
 

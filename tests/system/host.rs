@@ -32,15 +32,15 @@ call = "1 s"
 [backends.exec.grants]
 programs = { sh = "/bin/sh", cat = "cat", missing = "no-such-program-anywhere" }
 workspaces = ["{work}"]
-env = ["TEST_SEEN"]
+env = ["SEEN_BY_THE_RUN"]
 [backends.exec.limits]
 runs = 500
 
 [backends.hostile.grants]
 programs = { sh = "/bin/sh", cat = "cat", missing = "no-such-program-anywhere" }
 workspaces = ["{work}"]
-env = { FALCONER_CONFIG = "{dir}/falconer.toml", FALCONER_DATA_DIR = "{dir}/data", FALCONER_PLUGINS = "{dir}/plugins", HOME = "{dir}/home" }
-secrets = { TEST_CANARY = { env = "TEST_CANARY" } }
+env = { HOME = "{dir}/home" }
+secrets = { CANARY_TOKEN = { env = "CANARY_TOKEN" } }
 [backends.hostile.allow]
 mode = true
 n = true

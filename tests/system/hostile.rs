@@ -181,8 +181,8 @@ fn what_cannot_be_described_is_listed_with_the_reason() {
     });
     let find = |name: &str| page["backends"].as_array().unwrap().iter().find(|backend| backend["name"] == name).unwrap();
     for (name, codes) in [
-        ("describe_traps", &["backend_trapped"][..]),
-        ("describe_spins", &["backend_busy", "backend_blocked"]),
+        ("describe_traps", &["backend_trapped", "backend_unavailable"][..]),
+        ("describe_spins", &["backend_busy", "backend_blocked", "backend_unavailable"]),
         ("other_version", &["wit_version"]),
         ("other_world", &["wit_version"]),
         ("core_module", &["wit_version"]),
@@ -192,7 +192,8 @@ fn what_cannot_be_described_is_listed_with_the_reason() {
         let backend = find(name);
         assert_eq!(backend["state"], "failed", "{backend}");
         let code = backend["reason"]["code"].as_str().unwrap();
-        assert!(codes.contains(&code), "{name}: {code}, not {codes:?}");
+        assert!(codes.contains(&code), "{name}: {code}, not {codes:?}: {backend}");
+        assert!(!backend["reason"]["message"].as_str().unwrap().is_empty());
         client.refused("spawn_run", json!({ "backend": name, "prompt": "go", "cwd": host.work() }), "backend_unavailable");
     }
     for name in ["claude", "exec", "hostile"] {

@@ -136,7 +136,7 @@ fn a_name_means_the_newest_run_and_belongs_to_one_session() {
 
     let agents = client.call("list_agents", json!({}));
     assert_eq!(agents["agents"][0]["name"], "walter");
-    client.call("send_agent_message", json!({ "to": "walter", "from": "tests", "text": "a word" }));
+    client.call("send_agent_message", json!({ "to": "walter", "from": "walter", "text": "a word" }));
     let inbox = client.call("fetch_agent_messages", json!({ "name": "walter" }));
     assert_eq!(inbox["messages"][0]["text"], "a word");
     assert_eq!(inbox["messages"][0]["seq"], 1);

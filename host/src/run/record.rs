@@ -197,6 +197,17 @@ impl Record {
         self.batch.push(EventRow { run: self.update.id, seq: self.update.last_seq, ts: Millis::now(), kind: kind.word().to_owned(), data });
     }
 
+    /// Whether a command, or a tool, of this id was started and has not ended.
+    #[must_use]
+    pub fn is_open(&self, kind: EventType, id: &str) -> bool {
+        let wanted = match kind {
+            EventType::CommandOutput | EventType::CommandFinished => ItemKind::Command,
+            EventType::ToolFinished => ItemKind::Tool,
+            _ => return true,
+        };
+        self.open.iter().any(|(open, item)| *open == wanted && item == id)
+    }
+
     /// Keeps what an event changes of the run itself.
     fn note(&mut self, kind: EventType, data: &Value) {
         let id = || data["id"].as_str().unwrap_or_default().to_owned();

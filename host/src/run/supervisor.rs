@@ -475,7 +475,14 @@ impl Supervisor {
 
     async fn write(&mut self, meaning: Meaning) -> Result<(), Fault> {
         match meaning {
-            Meaning::Event(kind, data) => self.record.event(kind, data).await,
+            Meaning::Event(kind, data) => {
+                let id = data["id"].as_str().unwrap_or_default();
+                if !self.record.is_open(kind, id) {
+                    let message = format!("the backend sent {} of `{id}`, which it did not start or has ended", kind.word());
+                    return Err(Fault::new(code::CONTRACT_VIOLATION, message));
+                }
+                self.record.event(kind, data).await
+            }
             Meaning::Artifact { blob, .. } if !self.sealed.contains(&blob) => {
                 Err(Fault::new(code::CONTRACT_VIOLATION, "the backend named an artifact that it did not write and seal"))
             }
