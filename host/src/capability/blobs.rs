@@ -36,7 +36,7 @@ impl Granted {
         let broken = |error: &dyn std::fmt::Display| failure(code::LEDGER_FAILED, format!("the blob `{id}` cannot be read: {error}"));
         if let Some(file) = self.setup.inputs.get(id) {
             read_file(file, offset, max).map_err(|error| broken(&error))
-        } else if self.sealed.contains(id) {
+        } else if self.setup.sealed.contains(id) {
             self.setup.artifacts.read(id, offset, max).map_err(|error| broken(&error))
         } else {
             Err(failure(code::UNKNOWN_ARTIFACT, format!("no blob of this run has the id `{}`", id.escape_default())))
@@ -106,7 +106,7 @@ impl blobs::HostWriter for Host {
         let Some(granted) = &mut self.granted else { return Ok(Err(refused())) };
         match spool.seal() {
             Ok(stored) => {
-                granted.sealed.insert(stored.sha256.clone());
+                granted.setup.sealed.insert(stored.sha256.clone());
                 Ok(Ok(stored.sha256))
             }
             Err(error) => Ok(Err(failure(code::LEDGER_FAILED, format!("a blob cannot be sealed: {error}")))),

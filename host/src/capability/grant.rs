@@ -49,7 +49,7 @@ const LOADING: &[&str] = &[
     "_JAVA_OPTIONS",
 ];
 const LOADING_PREFIXES: &[&str] = &["LD_", "DYLD_", "BASH_FUNC_", "GIT_CONFIG_KEY_", "GIT_CONFIG_VALUE_"];
-const OURS: &str = "FALCONER_";
+pub const OURS: &str = "FALCONER_";
 
 /// Parts of names whose values are hidden in the output, though they are no declared secrets.
 const CREDENTIAL: &[&str] = &["KEY", "TOKEN", "SECRET", "PASSWORD"];

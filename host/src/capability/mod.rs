@@ -26,7 +26,7 @@ use wasmtime::component::{Resource, ResourceTable, ResourceTableError};
 
 pub use self::log::{LOG_BYTES, RunLog};
 pub use self::news::News;
-pub use self::redact::{MIN_SECRET, Redactor};
+pub use self::redact::{MIN_SECRET, Redactor, Stream as RedactedStream};
 use crate::config::EnvSource;
 use crate::contract::falconer::backend::types;
 use crate::fault::code;
@@ -93,6 +93,24 @@ pub struct Setup {
     pub children: u32,
     /// Bytes that may be written to blobs.
     pub blob_bytes: u64,
+    /// Filled with the blobs that this run sealed, by content: those alone it may name in an event.
+    pub sealed: Sealed,
+}
+
+/// The blobs that one run sealed. Cheap to clone; all clones are the same list.
+#[derive(Debug, Clone, Default)]
+pub struct Sealed(Arc<std::sync::Mutex<BTreeSet<String>>>);
+
+impl Sealed {
+    /// Whether the run sealed a blob of this id.
+    #[must_use]
+    pub fn contains(&self, id: &str) -> bool {
+        self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner).contains(id)
+    }
+
+    fn insert(&self, id: String) {
+        self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner).insert(id);
+    }
 }
 
 impl Setup {
@@ -126,8 +144,6 @@ struct Granted {
     secrets: secret::Secrets,
     /// Labels of children, ever.
     labels: BTreeSet<String>,
-    /// Blobs that this run wrote.
-    sealed: BTreeSet<String>,
     /// Blobs that are being written.
     writers: usize,
     /// Bytes that may still be written.
@@ -158,15 +174,7 @@ impl Host {
         }
         let secrets = secret::Secrets::gather(&setup, &news);
         let log = setup.log.clone();
-        let granted = Granted {
-            blob_budget: setup.blob_bytes,
-            setup,
-            news: news.clone(),
-            secrets,
-            labels: BTreeSet::new(),
-            sealed: BTreeSet::new(),
-            writers: 0,
-        };
+        let granted = Granted { blob_budget: setup.blob_bytes, setup, news: news.clone(), secrets, labels: BTreeSet::new(), writers: 0 };
         (Self { table: table(), granted: Some(granted), log }, news)
     }
 

@@ -147,7 +147,7 @@ impl Granted {
         let mut env: BTreeMap<String, OsString> = BTreeMap::new();
         for (name, value) in wanted {
             grant::env_name(&name)?;
-            let value: OsString = match value {
+            let value: OsString = match &value {
                 EnvValue::Text(text) => {
                     grant::env_text(setup, &name)?;
                     if text.contains('\0') {
@@ -170,7 +170,7 @@ impl Granted {
                 },
                 EnvValue::Secret(secret) => {
                     grant::env_loads(setup, &name)?;
-                    match self.secrets.value(&secret).await {
+                    match self.secrets.value(secret).await {
                         Some(Ok(value)) => OsString::from_vec(value.to_vec()),
                         Some(Err(why)) => return Err(SpawnError::Other(format!("the secret `{secret}` has no value: {why}"))),
                         None => {
@@ -185,6 +185,12 @@ impl Granted {
             };
             if env.insert(name.clone(), value).is_some() {
                 return Err(SpawnError::Other(format!("the variable `{name}` is set twice")));
+            }
+        }
+        // Where this host is: a `falconer mcp` that a child starts finds it by these.
+        for (name, source) in setup.grant.env.iter().filter(|(name, _)| name.starts_with(grant::OURS)) {
+            if let Some(value) = setup.value_of(name, source) {
+                env.insert(name.clone(), value.into());
             }
         }
         env.entry("PATH".into()).or_insert_with(|| setup.path().into());

@@ -247,8 +247,10 @@ mod tests {
         let mut stream = redactor.stream();
         assert_eq!(stream.push(b"canary-canary".to_vec()), b"canary-canary");
         redactor.hide(b"canary-canary");
-        assert_eq!(stream.push(b"canary-canary".to_vec()), b"*******", "the rest could be the beginning of another");
-        assert_eq!(stream.finish(), b"******");
+        // The last word could begin another one, so it is held until the end.
+        let mut out = stream.push(b"canary-canary".to_vec());
+        out.extend(stream.finish());
+        assert_eq!(out, b"*************");
     }
 
     #[test]

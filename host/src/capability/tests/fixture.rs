@@ -57,6 +57,7 @@ impl Fixture {
             log: RunLog::open(&dir.join("run.log"), Vec::new()),
             children: 4,
             blob_bytes: 1024 * 1024,
+            sealed: Sealed::default(),
         };
         change(&mut setup);
         let (host, news) = Host::new(setup);

@@ -64,7 +64,7 @@ async fn the_environment_is_what_was_given_and_nothing_else() {
         lines
     };
     let env = Options { program: "env".into(), args: Vec::new(), ..options("one", "") };
-    assert_eq!(listed(run.run(env.clone()).await), [mark.as_str(), "LANG=C.UTF-8", "PATH=/usr/bin:/bin"]);
+    assert_eq!(listed(run.run(env.clone()).await), ["FALCONER_DATA_DIR=/data", &mark, "LANG=C.UTF-8", "PATH=/usr/bin:/bin"]);
     let wanted = [
         ("ABSENT", EnvValue::Inherited),
         ("CARGO_HOME", EnvValue::Inherited),
