@@ -10,8 +10,8 @@ use super::{Program, Setup, limits};
 use crate::contract::falconer::backend::process::SpawnError;
 use crate::tree::MARK;
 
-/// Names that no component may set by its own text: they change which code a program loads, or how the host finds it
-/// again. A person may grant one of them (`[backends.NAME.grants] env`).
+/// Names that no component may set by its own text: they change which code a program loads. A person may grant one of
+/// them (`[backends.NAME.grants] env`).
 const LOADING: &[&str] = &[
     "BASHOPTS",
     "BASH_ENV",
@@ -113,11 +113,22 @@ pub fn env_name(name: &str) -> Result<(), SpawnError> {
     Ok(())
 }
 
+/// The name of a variable whose value is a component's own text: none that leads a `falconer` inside the run elsewhere.
+pub fn env_text(setup: &Setup, name: &str) -> Result<(), SpawnError> {
+    if name.starts_with(OURS) {
+        return Err(SpawnError::Denied(format!(
+            "the variable `{name}` is the host's own: only [backends.{}.grants] env may give it a value",
+            setup.backend
+        )));
+    }
+    env_loads(setup, name)
+}
+
 /// The name of a variable whose value is a component's own text, or a secret that it chose.
 pub fn env_loads(setup: &Setup, name: &str) -> Result<(), SpawnError> {
-    if name.starts_with(OURS) || LOADING.contains(&name) || LOADING_PREFIXES.iter().any(|prefix| name.starts_with(prefix)) {
+    if LOADING.contains(&name) || LOADING_PREFIXES.iter().any(|prefix| name.starts_with(prefix)) {
         return Err(SpawnError::Denied(format!(
-            "the variable `{name}` changes which code a program loads, or is the host's own: only [backends.{}.grants] env may give it a value",
+            "the variable `{name}` changes which code a program loads: only [backends.{}.grants] env may give it a value",
             setup.backend
         )));
     }

@@ -149,7 +149,7 @@ impl Granted {
             grant::env_name(&name)?;
             let value: OsString = match &value {
                 EnvValue::Text(text) => {
-                    grant::env_loads(setup, &name)?;
+                    grant::env_text(setup, &name)?;
                     if text.contains('\0') {
                         return Err(SpawnError::Other(format!("the value of the variable `{name}` holds a NUL")));
                     }

@@ -87,34 +87,44 @@ fn non_blocking(fd: OwnedFd) -> io::Result<OwnedFd> {
     Ok(fd)
 }
 
-/// The signals that this process ignores, other than SIGPIPE, which the standard library restores by itself; the mask
-/// it clears as well. Ignored signals stay ignored across execve (signal(7)): a host started by nohup would make
-/// children that no SIGHUP ends.
-fn ignored() -> &'static [i32] {
-    static IGNORED: OnceLock<Vec<i32>> = OnceLock::new();
-    IGNORED.get_or_init(|| {
+/// What children would inherit from whoever started the host. Found out once; what the host itself opens is closed on
+/// exec anyway.
+struct Inherited {
+    /// The signals that this process ignores, other than SIGPIPE, which the standard library restores by itself; the
+    /// mask it clears as well. Ignored signals stay ignored across execve (signal(7)): a host started by nohup would
+    /// make children that no SIGHUP ends.
+    ignored: Vec<i32>,
+}
+
+fn inherited() -> &'static Inherited {
+    static INHERITED: OnceLock<Inherited> = OnceLock::new();
+    INHERITED.get_or_init(|| {
         let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
         let mask = status
             .lines()
             .find_map(|line| line.strip_prefix("SigIgn:"))
             .and_then(|hex| u64::from_str_radix(hex.trim(), 16).ok())
             .unwrap_or(0);
-        let ignored: Vec<i32> = (1..=64).filter(|number| mask >> (number - 1) & 1 == 1 && *number != libc::SIGPIPE).collect();
-        if ignored.contains(&libc::SIGCHLD) {
-            #[expect(unsafe_code, reason = "the standard library has no call for signal dispositions")]
-            // SAFETY: SIG_DFL is a valid disposition. While SIGCHLD is ignored, the kernel reaps children before
-            // anyone can ask how they ended (waitpid(2)).
-            unsafe {
+        // 32 and 33 are the C library's own, and it lets nobody touch them.
+        let ignored: Vec<i32> =
+            (1..=64).filter(|number| mask >> (number - 1) & 1 == 1 && !matches!(*number, libc::SIGPIPE | 32 | 33)).collect();
+        #[expect(unsafe_code, reason = "the standard library has no call for signal dispositions or ranges of descriptors")]
+        // SAFETY: SIG_DFL is a valid disposition; while SIGCHLD is ignored, the kernel reaps children before anyone can
+        // ask how they ended (waitpid(2)). close_range(2) closes nothing with this flag: it marks descriptors that came
+        // with the process to be closed on exec. Kernels before 5.11 refuse, and leave them as they were.
+        unsafe {
+            if ignored.contains(&libc::SIGCHLD) {
                 libc::signal(libc::SIGCHLD, libc::SIG_DFL);
             }
+            libc::syscall(libc::SYS_close_range, 3, libc::c_uint::MAX, libc::CLOSE_RANGE_CLOEXEC);
         }
-        ignored
+        Inherited { ignored }
     })
 }
 
 /// Gives the child the default disposition of every signal. Costs a fork instead of a vfork, so only where needed.
 fn default_signals(command: &mut Command) {
-    let ignored = ignored();
+    let ignored = &inherited().ignored;
     if ignored.is_empty() {
         return;
     }
