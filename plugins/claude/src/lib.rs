@@ -168,7 +168,7 @@ impl Claude {
 fn prompt(job: &Job) -> Result<String, Failure> {
     let prompt = job.prompt()?;
     if prompt.trim().is_empty() {
-        return Err(Failure::new("empty_prompt", "claude needs a message that says something"));
+        return Err(Failure::new("invalid_argument", "the message is empty; claude needs one that says something"));
     }
     Ok(prompt)
 }

@@ -1,7 +1,6 @@
 //! The contract of `wit/backend.wit`, as Rust: generated, nothing by hand.
 
 #![expect(missing_docs, reason = "generated from wit/backend.wit, which documents every item")]
-#![expect(clippy::all, clippy::allow_attributes, clippy::allow_attributes_without_reason, reason = "generated")]
 
 wit_bindgen::generate!({
     path: "wit",

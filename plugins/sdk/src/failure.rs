@@ -27,9 +27,9 @@ impl Failure {
     /// Why a program was not started: `program_not_found`, `spawn_denied`, `spawn_limit` or `spawn_failed`.
     pub(crate) fn of_spawn(program: &str, error: SpawnError) -> Self {
         match error {
-            SpawnError::Denied(rule) => Self::new("spawn_denied", format!("{program} may not be started this way: {rule}"))
+            SpawnError::Denied(rule) => Self::new("spawn_denied", rule)
                 .with_hint("the grants of this backend in falconer.toml say which programs, arguments, directories and names it may use"),
-            SpawnError::NotFound(what) => Self::new("program_not_found", format!("{program} was not found: {what}"))
+            SpawnError::NotFound(what) => Self::new("program_not_found", what)
                 .with_hint("install it, or name its path under grants.programs in falconer.toml; `falconer check` shows what is found"),
             SpawnError::Limit(what) => Self::new("spawn_limit", format!("{program} was not started: {what}")),
             SpawnError::Other(why) => Self::new("spawn_failed", format!("{program} could not be started: {why}")),

@@ -146,6 +146,9 @@ mod tests {
 
     use super::*;
 
+    /// Of one poll: offsets and bytes.
+    type Chunks = Vec<(u64, Vec<u8>)>;
+
     struct Script(VecDeque<Received>);
 
     impl Source for Script {
@@ -163,7 +166,7 @@ mod tests {
     }
 
     /// What one poll after the other tells: chunks as (offset, bytes).
-    fn polls(pieces: &[&[u8]], cut: Cut) -> (Vec<Vec<(u64, Vec<u8>)>>, CommandOutput<Script>) {
+    fn polls(pieces: &[&[u8]], cut: Cut) -> (Vec<Chunks>, CommandOutput<Script>) {
         let script = pieces.iter().flat_map(|piece| [Received::Bytes(piece.to_vec()), Received::NotYet]).collect();
         let mut output = CommandOutput::new(Script(script), "command", OutputKind::Stdout, cut);
         let mut polls = Vec::new();
@@ -181,7 +184,7 @@ mod tests {
         (polls, output)
     }
 
-    fn check_whole(polls: &[Vec<(u64, Vec<u8>)>], expected: &[u8]) {
+    fn check_whole(polls: &[Chunks], expected: &[u8]) {
         let mut all = Vec::new();
         for (offset, bytes) in polls.iter().flatten() {
             assert_eq!(*offset, all.len() as u64);
