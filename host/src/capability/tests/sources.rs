@@ -146,7 +146,7 @@ async fn what_is_left_goes_into_the_log_up_to_a_limit() {
         Arc::make_mut(&mut setup.grant).env.insert("MY_TOKEN".into(), EnvSource::Value("canary-canary".into()));
     });
     let script = "echo last words of canary-canary; echo and 1>&2; touch done; exec sleep 3000";
-    let child = run.spawn(options("one", script)).await.unwrap();
+    run.spawn(options("one", script)).await.unwrap();
     let done = run.dir.join("work/done");
     until("its words", || done.exists()).await;
     run.host.drain_into_log(1024);
@@ -154,17 +154,14 @@ async fn what_is_left_goes_into_the_log_up_to_a_limit() {
     assert!(log.contains(" one:stdout last words of *************\n"), "{log}");
     assert!(log.contains(" one:stderr and\n"), "{log}");
     run.tree.kill().await;
-    drop(child);
 
-    let loud = Fixture::new();
-    let mut loud = loud;
-    let child = loud.spawn(options("loud", "yes")).await.unwrap();
+    let mut loud = Fixture::new();
+    loud.spawn(options("loud", "yes")).await.unwrap();
     loud.heard().await;
     loud.host.drain_into_log(10_000);
     let kept = loud.log_text().matches(" loud:stdout y\n").count();
     assert!(kept <= 5_001, "{kept}");
     loud.tree.kill().await;
-    drop(child);
 }
 
 #[tokio::test]
