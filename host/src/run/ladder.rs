@@ -358,3 +358,15 @@ pub fn left_behind(status: Status, killed: Vec<ProcessSeen>, survivors: Vec<Proc
         .hint("look at what it did; continue_run carries a session on where the backend can");
     Ending::Lost { error, partial: Completion::default(), receipt: Some(receipt) }
 }
+
+/// What a run ends as when the host itself fails to drive it.
+#[must_use]
+pub fn broken_down(killed: Vec<ProcessSeen>) -> Ending {
+    let mut receipt = Receipt::begun("host", Cause::Defect, Some("the host broke down while it drove the run".into()));
+    receipt.component = Some(ComponentEnd::Dropped);
+    receipt.killed = killed;
+    receipt.proof = Some(Proof::Unverified { reason: "only processes with the run's mark were looked for".into() });
+    let error = Fault::new(code::INTERNAL, "the host broke down while it drove the run; this is a defect of falconer")
+        .hint("the daemon's log says where; the other runs are not touched");
+    Ending::Lost { error, partial: Completion::default(), receipt: Some(receipt) }
+}

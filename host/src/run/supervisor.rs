@@ -372,8 +372,11 @@ impl Supervisor {
         match called {
             Called::Start(answer) => match answer.map_err(|fault| self.component_gone(fault))? {
                 Ok(()) => {
-                    self.record.enter(State::Running, Map::new());
-                    self.record.submit().await;
+                    // A run that is being stopped meanwhile stays that.
+                    if matches!(self.record.state(), State::Starting) {
+                        self.record.enter(State::Running, Map::new());
+                        self.record.submit().await;
+                    }
                     self.poll_due = true;
                     Ok(None)
                 }

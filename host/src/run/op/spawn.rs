@@ -350,7 +350,10 @@ impl Manager {
         };
         let manager = self.clone();
         tokio::spawn(async move {
-            supervise(assignment).await;
+            // A task of its own: a defect of the host in one run ends that run, and is told as such.
+            if let Err(defect) = tokio::spawn(supervise(assignment)).await {
+                manager.end_abandoned(&live, &defect).await;
+            }
             manager.retire(&live);
         });
     }
