@@ -47,6 +47,14 @@ fn decode(text: &str) -> Option<[u8; 10]> {
     Some(out)
 }
 
+/// 80 bits from the system's random source (getrandom(2)), which Linux always has after boot.
+#[expect(clippy::expect_used, reason = "no id can be made without a random source, and nothing can go on")]
+fn random_bytes() -> [u8; 10] {
+    let mut bytes = [0u8; 10];
+    getrandom::fill(&mut bytes).expect("the system has a random source");
+    bytes
+}
+
 /// A text that is no id of the wanted kind.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("`{text}` is no id of the form {prefix}…16 letters")]
@@ -71,10 +79,7 @@ macro_rules! id {
             /// When the system has no random source, which Linux rules out after boot (getrandom(2)).
             #[must_use]
             pub fn random() -> Self {
-                let mut bytes = [0u8; 10];
-                #[expect(clippy::expect_used, reason = "no id can be made without a random source, and nothing can go on")]
-                getrandom::fill(&mut bytes).expect("the system has a random source");
-                Self(bytes)
+                Self(random_bytes())
             }
         }
 

@@ -27,6 +27,8 @@ const BUSY_AT_STOP: Duration = Duration::from_millis(10);
 /// What a rung waits for, besides its time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Until {
+    /// The backend says that it is finished, or that it cannot be asked.
+    Heard,
     /// The backend says that it is finished.
     Finished,
     /// The backend is finished and its tree is empty.
@@ -83,7 +85,7 @@ impl Supervisor {
         if cause != Cause::Finished && cause != Cause::Component && self.instance.is_some() && !ask.is_zero() {
             step(&mut receipt, began, Rung::Ask);
             self.cancel_due = Some(receipt.reason.clone().unwrap_or_else(|| format!("{cause:?}").to_lowercase()));
-            self.pump(Instant::now() + ask, Until::Finished, &mut last).await;
+            self.pump(Instant::now() + ask, Until::Heard, &mut last).await;
         }
         if self.tree.is_alive() && !terminate.is_zero() {
             step(&mut receipt, began, Rung::Terminate);
@@ -148,6 +150,9 @@ impl Supervisor {
             let finished = last.outcome.is_some() || last.fault.is_some() || self.instance.is_none();
             let empty = !self.tree.is_alive();
             if finished && (what == Until::Finished || empty) {
+                return;
+            }
+            if what == Until::Heard && (finished || self.deaf) {
                 return;
             }
             if !finished {

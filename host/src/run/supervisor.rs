@@ -122,6 +122,8 @@ pub(super) struct Supervisor {
     pub(super) call: Option<InHand>,
     pub(super) poll_due: bool,
     pub(super) cancel_due: Option<String>,
+    /// The backend refused to be asked: asking it for longer brings nothing.
+    pub(super) deaf: bool,
     pub(super) output_schema: Option<Value>,
     pub(super) stop: config::Stop,
     poll_at: Option<Instant>,
@@ -214,6 +216,7 @@ impl Supervisor {
             call: None,
             poll_due: false,
             cancel_due: None,
+            deaf: false,
             output_schema,
             stop,
             poll_at: None,
@@ -393,6 +396,7 @@ impl Supervisor {
             Called::Cancel(answer) => {
                 if let Err(failure) = answer.map_err(|fault| self.component_gone(fault))? {
                     self.notice("cancel_refused", &failure).await?;
+                    self.deaf = true;
                 }
                 self.poll_due = true;
                 Ok(None)

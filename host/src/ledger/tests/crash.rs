@@ -48,9 +48,8 @@ async fn writes_until_it_is_killed() {
             }
         });
     }
-    while let Some(writer) = writers.join_next().await {
-        writer.unwrap();
-    }
+    // They write until this process is killed.
+    writers.join_next().await.unwrap().unwrap();
 }
 
 #[test]

@@ -1,5 +1,4 @@
 //! A component, and no backend.
-#![cfg_attr(not(target_family = "wasm"), expect(dead_code, reason = "natively, nothing is exported"))]
 
 mod bindings {
     wit_bindgen::generate!({
@@ -10,8 +9,10 @@ mod bindings {
     });
 }
 
+#[cfg(target_family = "wasm")]
 struct Greeter;
 
+#[cfg(target_family = "wasm")]
 impl bindings::Guest for Greeter {
     fn greet() -> String {
         "hello".into()
