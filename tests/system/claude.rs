@@ -220,7 +220,8 @@ fn prompts_are_texts_and_never_commands_of_claude() {
     let large = format!("MOCK:hello {}", "many words ".repeat(20_000));
     let (run, _) = stage.completed(stage.request(&large));
     assert_eq!(run["result"]["text"], "Hello from the mock model.");
-    stage.client.refused("spawn_run", stage.request(""), "invalid_argument");
+    let run = stage.client.run(stage.request(""));
+    assert_eq!((&run["status"], &run["error"]["code"]), (&json!("failed"), &json!("invalid_argument")), "{run}");
 }
 
 #[test]

@@ -55,8 +55,17 @@ pub enum Meaning {
 /// Translates the events of one run. It remembers what spans several events: halves of characters, and offsets.
 #[derive(Debug, Default)]
 pub struct Translator {
-    /// For each open stream, the bytes of a character that is not complete yet, and the offset of the first.
-    halves: HashMap<(String, &'static str), (u64, Vec<u8>)>,
+    /// For each open stream, where it is.
+    streams: HashMap<(String, &'static str), Stream>,
+}
+
+/// How far one stream of output is.
+#[derive(Debug)]
+struct Stream {
+    /// The offset of the next byte to be told.
+    next: u64,
+    /// The bytes of a character that is not complete yet; the first has the offset `next`.
+    half: Vec<u8>,
 }
 
 fn too_large(what: &str, size: usize, max: usize) -> Fault {
@@ -218,20 +227,17 @@ impl Translator {
             wit::OutputKind::Stdout => "stdout",
             wit::OutputKind::Stderr => "stderr",
         };
-        let (offset, mut bytes) = self.halves.remove(&(id.clone(), stream)).unwrap_or((chunk.offset, Vec::new()));
-        if offset + bytes.len() as u64 != chunk.offset {
-            return Err(violation(format!(
-                "the backend sent output of `{id}` with a gap: offset {} after {}",
-                chunk.offset,
-                offset + bytes.len() as u64
-            )));
+        let begun = Stream { next: chunk.offset, half: Vec::new() };
+        let at = self.streams.entry((id.clone(), stream)).or_insert(begun);
+        let expected = at.next + at.half.len() as u64;
+        if expected != chunk.offset {
+            return Err(violation(format!("the backend sent output of `{id}` with a gap: offset {} after {expected}", chunk.offset)));
         }
+        let offset = at.next;
+        let mut bytes = std::mem::take(&mut at.half);
         bytes.extend_from_slice(&chunk.bytes);
-        let whole = complete_prefix(&bytes);
-        if whole < bytes.len() {
-            let half = bytes.split_off(whole);
-            self.halves.insert((id.clone(), stream), (offset + whole as u64, half));
-        }
+        at.half = bytes.split_off(complete_prefix(&bytes));
+        at.next += bytes.len() as u64;
         if bytes.is_empty() {
             return Ok(Vec::new());
         }
@@ -256,8 +262,9 @@ impl Translator {
         ["stdout", "stderr"]
             .into_iter()
             .filter_map(|stream| {
-                let (offset, bytes) = self.halves.remove(&(id.to_owned(), stream))?;
-                Some(Meaning::Event(EventType::CommandOutput, output_data(id, stream, offset, bytes)))
+                let at = self.streams.remove(&(id.to_owned(), stream))?;
+                let half = (!at.half.is_empty()).then_some(at.half)?;
+                Some(Meaning::Event(EventType::CommandOutput, output_data(id, stream, at.next, half)))
             })
             .collect()
     }

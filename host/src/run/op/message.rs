@@ -26,8 +26,6 @@ pub(super) fn message_of(prompt: Option<&str>, message: Option<&Message>) -> Res
     match (prompt, message) {
         (Some(_), Some(_)) => Err(Fault::new(code::CONFLICTING_FIELDS, "`prompt` and `message` were both given")
             .hint("give one: `prompt` for text, `message` for several parts")),
-        (Some(text), None) if text.trim().is_empty() => Err(Fault::new(code::INVALID_ARGUMENT, "`prompt` is empty")
-            .hint("say what is to be done; leave `prompt` out where the backend takes its job from `config`")),
         (Some(text), None) => Ok(Message::text(text)),
         (None, Some(message)) if message.parts.is_empty() => Err(Fault::new(code::INVALID_ARGUMENT, "`message.parts` is empty")),
         (None, Some(message)) => Ok(message.clone()),
