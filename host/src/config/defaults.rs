@@ -54,8 +54,6 @@ pub const HOST_DEPTH: Bound<u32> = bound(3, 0, 3);
 pub const HOST_QUESTION: Bound<Duration> = bound(s(15 * MINUTE), s(1), s(7 * DAY));
 /// `[host] call`
 pub const HOST_CALL: Bound<Duration> = bound(s(5), ms(10), s(60));
-/// `[host] retention`
-pub const HOST_RETENTION: Bound<Duration> = bound(s(30 * DAY), s(HOUR), s(3650 * DAY));
 
 /// `limits.runs`
 pub const RUNS: Bound<u32> = bound(16, 1, 100_000);
@@ -131,7 +129,6 @@ pub const fn host() -> Host {
         depth: HOST_DEPTH.default,
         question: HOST_QUESTION.default,
         call: HOST_CALL.default,
-        retention: HOST_RETENTION.default,
     }
 }
 

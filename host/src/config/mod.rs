@@ -116,8 +116,6 @@ pub struct Host {
     pub question: Duration,
     /// Wall time of one call into a component.
     pub call: Duration,
-    /// How long runs are kept after their end.
-    pub retention: Duration,
 }
 
 /// `[backends.NAME]`

@@ -193,11 +193,7 @@ fn host(top: &Section<'_, '_>, config: &mut Config) {
             *field = value;
         }
     }
-    for (field, key, bound) in [
-        (&mut host.question, "question", defaults::HOST_QUESTION),
-        (&mut host.call, "call", defaults::HOST_CALL),
-        (&mut host.retention, "retention", defaults::HOST_RETENTION),
-    ] {
+    for (field, key, bound) in [(&mut host.question, "question", defaults::HOST_QUESTION), (&mut host.call, "call", defaults::HOST_CALL)] {
         if let Some(value) = section.duration(key, bound) {
             *field = value;
         }

@@ -100,7 +100,6 @@ queued = 2
 depth = 0
 question = "5m"
 call = "6s"
-retention = "7d"
 [profiles]
 reviewer = { file = "r.md" }
 brief = { text = "Be brief." }
@@ -144,7 +143,7 @@ TERM = true
     assert!(!config.client.cwd_is_workspace);
     let (s, ms) = (Duration::from_secs, Duration::from_millis);
     assert_eq!(config.stop, Stop { ask: s(1), terminate: s(2), drain: ms(300), prove: s(4) });
-    assert_eq!(config.host, Host { runs: 1, queued: 2, depth: 0, question: s(300), call: s(6), retention: s(7 * 86_400) });
+    assert_eq!(config.host, Host { runs: 1, queued: 2, depth: 0, question: s(300), call: s(6) });
     assert_eq!(config.profiles["reviewer"], Profile::File("/etc/falconer/r.md".into()));
     assert_eq!(config.profiles["brief"], Profile::Text("Be brief.".into()));
     let exec = config.backend("exec");
@@ -218,7 +217,6 @@ fn the_example_names_every_range() {
     time("prove", PROVE);
     time("question", HOST_QUESTION);
     time("call", HOST_CALL);
-    time("retention", HOST_RETENTION);
     time("wall", WALL);
     time("call_cpu", CALL_CPU);
     time("cpu", CPU);

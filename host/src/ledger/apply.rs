@@ -294,8 +294,8 @@ impl Changes<'_> {
         self.conn
             .prepare_cached(
                 "INSERT INTO sessions (id, backend, name, native_id, created_at, updated_at) VALUES (?1, ?2, ?3, ?4, ?5, ?6)
-                ON CONFLICT (id) DO UPDATE SET backend = excluded.backend, name = excluded.name, native_id = excluded.native_id,
-                    created_at = excluded.created_at, updated_at = excluded.updated_at",
+                ON CONFLICT (id) DO UPDATE SET native_id = coalesce(excluded.native_id, sessions.native_id),
+                    name = coalesce(excluded.name, sessions.name), updated_at = max(excluded.updated_at, sessions.updated_at)",
             )?
             .execute(params![id, session.backend, session.name, session.native_id, session.created_at.0, session.updated_at.0])?;
         Ok(())

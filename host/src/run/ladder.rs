@@ -22,7 +22,7 @@ use crate::fault::{Fault, code};
 use crate::tree::{Seen, Verdict};
 
 /// A call that has been in hand for so long when the run is to stop counts as a spin and is cut.
-const BUSY_AT_STOP: Duration = Duration::from_millis(10);
+const BUSY_AT_STOP: Duration = Duration::from_millis(25);
 
 /// What a rung waits for, besides its time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -58,6 +58,7 @@ impl Supervisor {
     /// Takes the run to its end.
     pub(super) async fn finish(mut self, finish: Finish) {
         let began = Instant::now();
+        self.unsettle();
         let mut last = Last::default();
         let (cause, by, reason, grace, fault) = match finish {
             Finish::Outcome(outcome) => {
@@ -68,7 +69,7 @@ impl Supervisor {
             Finish::Fault(cause, fault) => (cause, "host".to_owned(), Some(fault.message.clone()), None, Some(fault)),
         };
         let mut receipt = Receipt::begun(by, cause, reason);
-        let children = self.live.children();
+        let children = self.live.close_children();
         for child in &children {
             let reason = Some(format!("its parent {} ends", self.live.id));
             child.stop(StopWish { by: self.live.id.to_string(), cause: Cause::Parent, reason, grace });
@@ -146,7 +147,9 @@ impl Supervisor {
 
     /// Goes on calling the component until what is waited for has come, the time is over, or the component is gone.
     async fn pump(&mut self, until: Instant, what: Until, last: &mut Last) {
+        let latest = until;
         loop {
+            let until = self.hurry.map_or(latest, |hurry| latest.min(hurry));
             let finished = last.outcome.is_some() || last.fault.is_some() || self.instance.is_none();
             let empty = !self.tree.is_alive();
             if finished && (what == Until::Finished || empty) {
@@ -182,8 +185,14 @@ impl Supervisor {
                     }
                     self.unsettle();
                 }
-                Some(control) = self.ear.recv() => if !matches!(control, Control::Stop(_)) {
-                    refuse(control, "is being stopped");
+                Some(control) = self.ear.recv() => match control {
+                    // Whoever asks again may only shorten the time.
+                    Control::Stop(StopWish { grace: Some(grace), .. }) => {
+                        let sooner = Instant::now() + grace;
+                        self.hurry = Some(self.hurry.map_or(sooner, |hurry| hurry.min(sooner)));
+                    }
+                    Control::Stop(_) => {}
+                    other => refuse(other, "is being stopped"),
                 },
                 () = news(instance), if idle => self.poll_due = true,
                 () = tree.empty(), if finished && !empty => {}

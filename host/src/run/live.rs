@@ -89,7 +89,15 @@ pub struct Live {
     /// What waits for it.
     progress: watch::Sender<Progress>,
     view: RwLock<View>,
-    children: Mutex<Vec<Weak<Live>>>,
+    children: Mutex<Children>,
+}
+
+/// Runs that were started from inside a run.
+#[derive(Debug, Default)]
+struct Children {
+    /// The run ends: nothing more is started from it.
+    closed: bool,
+    runs: Vec<Weak<Live>>,
 }
 
 impl Live {
@@ -105,7 +113,7 @@ impl Live {
             control,
             progress,
             view: RwLock::new(View { row, outline: Outline::default(), durable: true }),
-            children: Mutex::new(Vec::new()),
+            children: Mutex::default(),
         };
         (Arc::new(live), ear)
     }
@@ -162,17 +170,19 @@ impl Live {
         let _ = self.follow().wait_for(|progress| progress.ended).await;
     }
 
-    /// Remembers a run that was started from inside this one.
-    pub fn adopt(&self, child: &Arc<Live>) {
+    /// Remembers a run that was started from inside this one. False: this one is ending already.
+    pub fn adopt(&self, child: &Arc<Live>) -> bool {
         let mut children = self.children.lock().unwrap_or_else(PoisonError::into_inner);
-        children.retain(|child| child.strong_count() > 0);
-        children.push(Arc::downgrade(child));
+        children.runs.retain(|child| child.strong_count() > 0);
+        children.runs.push(Arc::downgrade(child));
+        !children.closed
     }
 
-    /// Runs that were started from inside this one and are still alive.
+    /// Takes no more runs from inside this one, and gives those that are still alive.
     #[must_use]
-    pub fn children(&self) -> Vec<Arc<Live>> {
-        let children = self.children.lock().unwrap_or_else(PoisonError::into_inner);
-        children.iter().filter_map(Weak::upgrade).filter(|child| !child.progress().ended).collect()
+    pub fn close_children(&self) -> Vec<Arc<Live>> {
+        let mut children = self.children.lock().unwrap_or_else(PoisonError::into_inner);
+        children.closed = true;
+        children.runs.iter().filter_map(Weak::upgrade).filter(|child| !child.progress().ended).collect()
     }
 }

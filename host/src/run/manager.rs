@@ -22,6 +22,9 @@ use crate::ledger::artifact::Artifacts;
 use crate::ledger::{Ledger, RunRow, SessionRow};
 use crate::policy::Policy;
 
+/// What an orderly end keeps back of its time, so that what does not end by itself is killed.
+const KILL_TIME: Duration = Duration::from_millis(1500);
+
 /// Who calls: what the hello of a connection said, checked.
 #[derive(Debug, Clone, Default)]
 pub struct Caller {
@@ -122,15 +125,23 @@ impl Manager {
     pub async fn shut_down(&self, within: Duration) {
         self.inner.closing.send_replace(true);
         let until = Instant::now() + within;
+        // So much of the time is for killing, draining and proving.
+        let stop = &self.inner.policy.config().stop;
+        let grace = within.saturating_sub(stop.drain + KILL_TIME).min(stop.ask + stop.terminate);
         let runs: Vec<Arc<Live>> = self.inner.live.read().unwrap_or_else(PoisonError::into_inner).values().cloned().collect();
         for run in &runs {
             let reason = Some("the host ends".to_owned());
-            run.stop(StopWish { by: "host".into(), cause: Cause::Shutdown, reason, grace: None });
+            run.stop(StopWish { by: "host".into(), cause: Cause::Shutdown, reason, grace: Some(grace) });
         }
+        let mut late = Vec::new();
         for run in runs {
             if tokio::time::timeout_at(until, run.ended()).await.is_err() {
-                tracing::warn!(run = %run.id, "a run did not end in time");
+                tracing::warn!(run = %run.id, "a run did not end in time; its processes are killed");
+                late.push(run.id);
             }
+        }
+        if !late.is_empty() {
+            crate::tree::kill_leftovers(&late, KILL_TIME).await;
         }
         self.inner.ledger.close(until.saturating_duration_since(Instant::now()).max(Duration::from_secs(1))).await;
     }
@@ -141,6 +152,11 @@ impl Manager {
 
     pub(super) fn enlist(&self, live: &Arc<Live>) {
         self.inner.live.write().unwrap_or_else(PoisonError::into_inner).insert(live.id, live.clone());
+    }
+
+    /// Forgets a run that could not be made durable.
+    pub(super) fn strike(&self, run: RunId) {
+        self.inner.live.write().unwrap_or_else(PoisonError::into_inner).remove(&run);
     }
 
     /// Forgets a run that has ended, unless memory is all that knows it.
@@ -179,7 +195,7 @@ impl Manager {
         self.inner.recovered.send_replace(true);
     }
 
-    async fn recovered(&self) {
+    pub(super) async fn recovered(&self) {
         let _ = self.inner.recovered.subscribe().wait_for(|done| *done).await;
     }
 

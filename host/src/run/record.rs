@@ -26,6 +26,8 @@ pub const MAX_AHEAD: usize = 8;
 pub const MAX_AHEAD_BYTES: usize = 1024 * 1024;
 /// An event larger than this, as JSON, has its large fields put into artifacts.
 pub const MAX_INLINE: usize = 16 * 1024;
+/// Commands and tools of a run that may be open at once.
+const MAX_OPEN: usize = 1024;
 /// What stays of a field that was put into an artifact.
 const PREVIEW: usize = 2 * 1024;
 /// Fields up to this size are never put into artifacts.
@@ -140,14 +142,19 @@ impl Record {
     /// Errors: `output_exceeded` when the run's quota is used up, `ledger_failed` when an artifact cannot be written.
     pub async fn event(&mut self, kind: EventType, mut data: Value) -> Result<(), Fault> {
         inert::inert_value(&mut data);
-        self.note(kind, &data);
-        let mut text = data.to_string();
-        if text.len() > MAX_INLINE {
-            let spilled = self.spill(&mut data).await?;
-            self.spilled.extend(spilled);
-            text = data.to_string();
+        let whole = data.to_string();
+        if whole.len() <= MAX_INLINE {
+            self.charge(whole.len() as u64)?;
+            self.note(kind, &data)?;
+            self.push(kind, whole);
+            return Ok(());
         }
+        let original = data.clone();
+        let spilled = self.spill(&mut data).await?;
+        let text = data.to_string();
         self.charge(text.len() as u64)?;
+        self.note(kind, &original)?;
+        self.spilled.extend(spilled);
         self.push(kind, text);
         Ok(())
     }
@@ -165,16 +172,10 @@ impl Record {
         if let Value::Object(map) = &mut data {
             map.insert("artifacts".into(), json!([{ "pointer": "/content", "bytes": size, "mime": mime, "sha256": sha256 }]));
         }
-        self.spilled.push(ArtifactRow {
-            run: self.update.id,
-            seq: self.update.last_seq + 1,
-            pointer: "/content".into(),
-            sha256,
-            size,
-            mime,
-        });
         let text = data.to_string();
         self.charge(text.len() as u64)?;
+        let row = ArtifactRow { run: self.update.id, seq: self.update.last_seq + 1, pointer: "/content".into(), sha256, size, mime };
+        self.spilled.push(row);
         self.push(kind, text);
         Ok(())
     }
@@ -209,7 +210,12 @@ impl Record {
     }
 
     /// Keeps what an event changes of the run itself.
-    fn note(&mut self, kind: EventType, data: &Value) {
+    ///
+    /// Errors: `contract_violation` when more items are open than a run may have.
+    fn note(&mut self, kind: EventType, data: &Value) -> Result<(), Fault> {
+        if matches!(kind, EventType::CommandStarted | EventType::ToolStarted) && self.open.len() >= MAX_OPEN {
+            return Err(Fault::new(code::CONTRACT_VIOLATION, format!("the backend has {MAX_OPEN} commands and tools open at once")));
+        }
         let id = || data["id"].as_str().unwrap_or_default().to_owned();
         match kind {
             EventType::CommandStarted => self.open.push((ItemKind::Command, id())),
@@ -235,6 +241,7 @@ impl Record {
         if let Some(line) = summary.as_deref().and_then(|text| inert::headline(text, 160)) {
             self.update.summary = Some(line);
         }
+        Ok(())
     }
 
     fn close(&mut self, kind: ItemKind, id: &str) {
@@ -399,6 +406,12 @@ impl Record {
     #[must_use]
     pub fn has_room(&self) -> bool {
         self.broken.is_some() || (self.pending.len() < MAX_AHEAD && self.ahead < MAX_AHEAD_BYTES)
+    }
+
+    /// Why the ledger refused this run's history, if it did.
+    #[must_use]
+    pub fn failure(&self) -> Option<Fault> {
+        self.broken.as_ref().map(ledger_fault)
     }
 
     /// Whether something is on its way to the disk.

@@ -124,6 +124,8 @@ pub(super) struct Supervisor {
     pub(super) cancel_due: Option<String>,
     /// The backend refused to be asked: asking it for longer brings nothing.
     pub(super) deaf: bool,
+    /// When asking and terminating are to be over at the latest, by a later wish.
+    pub(super) hurry: Option<Instant>,
     pub(super) output_schema: Option<Value>,
     pub(super) stop: config::Stop,
     poll_at: Option<Instant>,
@@ -166,7 +168,7 @@ pub async fn supervise(mut assignment: Assignment) {
             let finish = supervisor.drive(job).await;
             supervisor.finish(finish).await;
         }
-        Err((supervisor, fault)) => supervisor.finish(Finish::Fault(Cause::Component, fault)).await,
+        Err((supervisor, finish)) => supervisor.finish(finish).await,
     }
 }
 
@@ -186,7 +188,7 @@ pub(super) fn refuse(control: Control, why: &str) {
 }
 
 impl Supervisor {
-    async fn prepare(assignment: Assignment, record: Record, permits: Permits) -> Result<(Self, wit::Job), (Self, Fault)> {
+    async fn prepare(assignment: Assignment, record: Record, permits: Permits) -> Result<(Self, wit::Job), (Self, Finish)> {
         let Assignment { live, ear, backend, grant, workspaces, client_env, inputs, mut job, output_schema, session, limits, stop, .. } =
             assignment;
         let tree = Tree::new(live.id);
@@ -217,6 +219,7 @@ impl Supervisor {
             poll_due: false,
             cancel_due: None,
             deaf: false,
+            hurry: None,
             output_schema,
             stop,
             poll_at: None,
@@ -248,14 +251,31 @@ impl Supervisor {
                 format!("session {} has no conversation of the backend to go on with", supervisor.session.id),
             )
             .hint("start a new run without session_id");
-            return Err((supervisor, fault));
+            return Err((supervisor, Finish::Fault(Cause::Component, fault)));
         }
-        match Instance::new(Made { backend, host, news, log: assignment.log, limits }).await {
-            Ok(instance) => {
-                supervisor.instance = Some(Arc::new(instance));
-                Ok((supervisor, job))
+        // Making it may take seconds where it must be compiled first; a stop is heard all the same.
+        let deadline = supervisor.deadline;
+        let mut making = Box::pin(Instance::new(Made { backend, host, news, log: assignment.log, limits }));
+        loop {
+            tokio::select! {
+                biased;
+                control = supervisor.ear.recv() => match control {
+                    Some(Control::Stop(wish)) => return Err((supervisor, Finish::Wish(wish))),
+                    Some(control) => refuse(control, "is being started"),
+                    None => return Err((supervisor, Finish::Wish(shutdown()))),
+                },
+                () = sleep_until(Some(deadline)) => {
+                    let fault = supervisor.too_long();
+                    return Err((supervisor, Finish::Fault(Cause::Deadline, fault)));
+                }
+                made = &mut making => return match made {
+                    Ok(instance) => {
+                        supervisor.instance = Some(Arc::new(instance));
+                        Ok((supervisor, job))
+                    }
+                    Err(fault) => Err((supervisor, Finish::Fault(Cause::Component, fault))),
+                },
             }
-            Err(fault) => Err((supervisor, fault)),
         }
     }
 
@@ -263,6 +283,9 @@ impl Supervisor {
     async fn drive(&mut self, job: wit::Job) -> Finish {
         self.begin(|instance| async move { Called::Start(instance.start(job).await) });
         loop {
+            if let Some(fault) = self.record.failure() {
+                return Finish::Fault(Cause::Ledger, fault);
+            }
             self.next_call();
             let wake = self.next_wake();
             let idle = self.call.is_none() && !self.poll_due;
@@ -340,13 +363,16 @@ impl Supervisor {
         [Some(self.deadline), idle, question, poll].into_iter().flatten().min()
     }
 
+    fn too_long(&self) -> Fault {
+        Fault::new(code::DEADLINE_EXCEEDED, format!("the run took longer than {} s", self.limits.wall.as_secs()))
+            .hint("give a longer timeout_s, or raise `wall` under `[backends.NAME.limits]`")
+    }
+
     /// Does what is due by time.
     async fn on_time(&mut self) -> Option<(Cause, Fault)> {
         let now = Instant::now();
         if now >= self.deadline {
-            let fault = Fault::new(code::DEADLINE_EXCEEDED, format!("the run took longer than {} s", self.limits.wall.as_secs()))
-                .hint("give a longer timeout_s, or raise `wall` under `[backends.NAME.limits]`");
-            return Some((Cause::Deadline, fault));
+            return Some((Cause::Deadline, self.too_long()));
         }
         if let Some(idle) = self.limits.idle
             && self.record.questions().is_empty()
@@ -432,6 +458,12 @@ impl Supervisor {
         }
         let count = step.events.len();
         for event in step.events {
+            if let wit::Event::CommandOutput(chunk) = &event
+                && !self.record.is_open(EventType::CommandOutput, &chunk.id)
+            {
+                let message = "the backend sent output of a command that it did not start, or has ended";
+                return Err((Cause::Component, Fault::new(code::CONTRACT_VIOLATION, message)));
+            }
             let meanings = self.translator.translate(event, self.question_time).map_err(|fault| (Cause::Component, fault))?;
             for meaning in meanings {
                 self.write(meaning).await.map_err(|fault| (Cause::Limit, fault))?;
@@ -596,7 +628,9 @@ impl Supervisor {
             return Err(Fault::new(code::INVALID_ARGUMENT, "an answer needs `choices`, `text` or `data`"));
         }
         if let (Some(form), Some(data)) = (&question.form, &answer.data)
-            && let Err(error) = jsonschema::validate(form, data)
+            && let Err(error) = jsonschema::validator_for(form)
+                .map_err(|error| error.to_string())
+                .and_then(|form| form.validate(data).map_err(|error| error.to_string()))
         {
             return Err(Fault::new(code::INVALID_ARGUMENT, format!("`data` does not fit the question's form: {error}")));
         }

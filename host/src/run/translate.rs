@@ -229,7 +229,10 @@ impl Translator {
         };
         let begun = Stream { next: chunk.offset, half: Vec::new() };
         let at = self.streams.entry((id.clone(), stream)).or_insert(begun);
-        let expected = at.next + at.half.len() as u64;
+        let expected = at.next.checked_add(at.half.len() as u64 + chunk.bytes.len() as u64 + MAX_CHUNK as u64);
+        let Some(expected) = expected.map(|_| at.next + at.half.len() as u64) else {
+            return Err(violation(format!("the backend sent output of `{id}` at an offset that no stream reaches")));
+        };
         if expected != chunk.offset {
             return Err(violation(format!("the backend sent output of `{id}` with a gap: offset {} after {expected}", chunk.offset)));
         }
@@ -338,6 +341,10 @@ fn asked(question: wit::Question, time: std::time::Duration) -> Result<Question,
     {
         return Err(violation(format!("the backend asked a question whose default choice `{default}` is none of its choices")));
     }
+    let form = question.form.map(|text| parsed("a question's form", &text)).transpose()?;
+    if let Some(error) = form.as_ref().and_then(|form| jsonschema::validator_for(form).err()) {
+        return Err(violation(format!("the backend asked a question whose form is no JSON Schema: {error}")));
+    }
     let wait = question.expires_ms.map_or(time, |ms| std::time::Duration::from_millis(ms.into()));
     let details = parsed("a question's details", &question.details)?;
     Ok(Question {
@@ -348,7 +355,7 @@ fn asked(question: wit::Question, time: std::time::Duration) -> Result<Question,
         multiple: question.multiple,
         details_hash: hash(&question.details),
         details,
-        form: question.form.map(|text| parsed("a question's form", &text)).transpose()?,
+        form,
         default_choice: question.default_choice,
         expires_at: Millis(Millis::now().0 + i64::try_from(wait.as_millis()).unwrap_or(i64::MAX / 2)),
     })

@@ -21,14 +21,7 @@ fn configuration(room: &Room, backends: BTreeMap<String, config::Backend>) -> co
         profiles: BTreeMap::new(),
         client: config::Client { cwd_is_workspace: false },
         stop: config::Stop { ask: Duration::ZERO, terminate: Duration::ZERO, drain: Duration::ZERO, prove: Duration::ZERO },
-        host: config::Host {
-            runs: 1,
-            queued: 1,
-            depth: 1,
-            question: Duration::ZERO,
-            call: Duration::from_secs(5),
-            retention: Duration::ZERO,
-        },
+        host: config::Host { runs: 1, queued: 1, depth: 1, question: Duration::ZERO, call: Duration::from_secs(5) },
         backends,
     }
 }

@@ -21,7 +21,7 @@ impl Tool<Host> for ListRuns {
         lost, to see what is running, or to see the runs of a session, a group or a parent run; use get_run for everything about one run, \
         wait_runs to wait for some, list_agents for named sessions. Filters are combined with `and`. Answers at once and changes nothing. \
         Pages hold 20 runs unless you give limit (at most 200), fewer where 20 would be long; give next_cursor back as cursor for the next page, \
-        until it is null. Runs are listed until their retention (30 days after the end by default) is over.";
+        until it is null. Ended runs stay listed.";
     const HINTS: Hints = Hints::LOOK;
     type Request = ListRequest;
     type Answer = RunPage;

@@ -19,8 +19,7 @@ impl Tool<Host> for SpawnRun {
         result. Use plan_run first to see whether it would be allowed; use continue_run, not this, to answer or carry on an existing run. \
         The run does what its backend was granted (runs programs, changes files in cwd) and goes on until it ends, its time is over or cancel_run \
         stops it, also when you disconnect. Give request_key to make a retry safe. wait_ms (at most 45000) waits for the end of short jobs. \
-        Several targets, or a target_tag, start a group: one run each. Runs are kept for the configured retention (30 days by default) after \
-        their end. Refusals are errors with a code and a hint, e.g. unknown_backend, not_allowed, cwd_not_granted, invalid_config.";
+        Several targets, or a target_tag, start a group: one run each. Runs are kept, also over restarts. Refusals are errors with a code and a hint, e.g. unknown_backend, not_allowed, cwd_not_granted, invalid_config.";
     const HINTS: Hints = Hints::WORK;
     const MAIN: bool = true;
     type Request = SpawnRequest;

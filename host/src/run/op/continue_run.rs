@@ -42,6 +42,10 @@ impl Manager {
                 }
             },
             (Some(message), None) => match self.find(&request.run_id).await? {
+                // Its end may be published a moment before it is forgotten.
+                Found::Live(live) if live.progress().ended => {
+                    (self.carry_on(caller, live.view().row, message, request.request_key).await?, ContinueAction::Continued)
+                }
                 Found::Live(live) => {
                     self.may_steer(&live.with_view(|view| view.row.backend.clone()), live.id, live.progress().status).await?;
                     live.say(|reply| Control::Steer(message, request.timing.unwrap_or_default(), reply)).await?;

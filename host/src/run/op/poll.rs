@@ -77,7 +77,15 @@ impl Manager {
             used += size;
             events.push(shown(row, chars));
         }
-        let has_more = full || events.last().is_some_and(|event| kinds.is_empty() && event.seq < progress.last_seq);
+        // The reader stops at its own measure: with a filter, only it can say whether more of these types follow.
+        let cut = match events.last() {
+            Some(last) if !full && !kinds.is_empty() => {
+                let next = self.inner.ledger.events(run, last.seq, 1, 0, kinds).map_err(|error| ledger_fault(&error))?;
+                next.first().is_some_and(|row| row.seq <= progress.last_seq)
+            }
+            _ => false,
+        };
+        let has_more = full || cut || events.last().is_some_and(|event| kinds.is_empty() && event.seq < progress.last_seq);
         let next_after_seq = match events.last() {
             Some(event) if has_more || kinds.is_empty() => event.seq,
             // With a filter, everything up to here was looked at.

@@ -7,6 +7,7 @@ use std::time::Duration;
 use camino::{Utf8Path, Utf8PathBuf};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
+use tokio::sync::mpsc;
 
 use super::get::cut;
 use super::message::{message_of, parts_of};
@@ -19,14 +20,16 @@ use crate::fault::{Fault, code};
 use crate::id::{RunId, SessionId};
 use crate::ledger::{EventRow, KeyRow, LedgerError, Op, RunRow, RunUpdate, SessionRow};
 use crate::run::event::EventType;
-use crate::run::live::Live;
+use crate::run::live::{Control, Live, StopWish};
 use crate::run::manager::{Caller, Manager};
+use crate::run::receipt::{Cause, Receipt};
 use crate::run::record::ledger_fault;
 use crate::run::request::SpawnRequest;
 use crate::run::status::Status;
 use crate::run::supervisor::{Assignment, Permits, Turn, supervise};
 use crate::run::translate::hash;
 use crate::run::view::Spawned;
+use crate::tree::kill_leftovers;
 
 /// What a result may have in an answer that waited for it.
 const RESULT_TEXT: usize = 6 * 1024;
@@ -91,6 +94,9 @@ impl Manager {
         if self.is_closing() {
             return Err(Fault::new(code::SHUTTING_DOWN, "the host is ending and takes no new work").retryable());
         }
+        if let Some(session) = request.session_id.as_deref().and_then(|text| text.parse().ok()) {
+            self.reopen(session).await?;
+        }
         let key = request.request_key.as_ref().map(|key| format!("spawn:{key}"));
         let arguments = hash(&serde_json::to_string(&request).unwrap_or_default());
         if let Some(key) = &key
@@ -104,22 +110,49 @@ impl Manager {
                 .retryable()
                 .hint("wait for some of them to end, or raise `queued` under `[host]`"));
         }
-        let accepted = self.accept(caller, request, prior_cwd).await?;
+        // The same call may come twice at once: the other one may have been first, and that is no error.
+        let known = |fault: Fault| match key.as_deref().map(|key| self.known(key, &arguments)) {
+            Some(Ok(Some(run))) => Ok((run, true)),
+            _ => Err(fault),
+        };
+        let accepted = match self.accept(caller, request, prior_cwd).await {
+            Ok(accepted) => accepted,
+            Err(fault) => return known(fault),
+        };
         let row = self.row_of(&accepted);
         let ops = ops_of(&accepted.session, &row, key.as_deref(), &arguments);
-        match self.inner.ledger.commit(Some(row.id), ops).await {
-            Ok(()) => {}
-            Err(LedgerError::KeyTaken) => {
-                // The same call came twice at once; the other one was first.
-                let known = key.as_deref().map(|key| self.known(key, &arguments)).transpose()?.flatten();
-                return known.map(|run| (run, true)).ok_or_else(|| ledger_fault(&LedgerError::KeyTaken));
-            }
-            Err(LedgerError::NameTaken(name)) => return Err(name_taken(&name)),
-            Err(error) => return Err(ledger_fault(&error)),
-        }
+        // In the list before it is on disk: whoever finds its row finds it alive.
         let run = row.id;
-        self.launch(caller, accepted, row).await;
+        let (live, ear) = Live::new(row);
+        self.enlist(&live);
+        if let Err(error) = self.inner.ledger.commit(Some(run), ops).await {
+            self.strike(run);
+            return known(match error {
+                LedgerError::NameTaken(name) => name_taken(&name),
+                error => ledger_fault(&error),
+            });
+        }
+        live.publish(|view| view.row.last_seq = 1);
+        self.launch(caller, accepted, live, ear).await;
         Ok((run, false))
+    }
+
+    /// A session opens again only when nothing lives of a run of it that was lost.
+    async fn reopen(&self, session: SessionId) -> Result<(), Fault> {
+        self.recovered().await;
+        let Some(row) = self.inner.ledger.newest_run(session).map_err(|error| ledger_fault(&error))? else { return Ok(()) };
+        let receipt: Option<Receipt> = crate::run::manager::view_of(row.clone()).outline.receipt;
+        if row.status != Status::Lost.word() || receipt.is_none_or(|receipt| receipt.survivors.is_empty()) {
+            return Ok(());
+        }
+        kill_leftovers(&[row.id], Duration::from_secs(1)).await;
+        let left = kill_leftovers(&[row.id], Duration::ZERO).await;
+        if left.is_empty() {
+            return Ok(());
+        }
+        let names: Vec<_> = left.iter().map(|(_, process)| format!("{} ({})", process.name, process.pid)).collect();
+        Err(Fault::new(code::NOT_CONTINUABLE, format!("processes of the session's last run {} still live: {}", row.id, names.join(", ")))
+            .hint("end them on the machine, then try again"))
     }
 
     /// The run that a request key led to, if it is known.
@@ -160,11 +193,15 @@ impl Manager {
         // Inside a run the client's own directory counts for nothing: the parent's is the ceiling.
         let parent_cwd = parent.as_ref().and_then(|parent| parent.with_view(|view| view.row.cwd.clone())).map(Utf8PathBuf::from);
         let client = match (&parent, prior_cwd) {
-            (_, Some(prior)) => Some(prior.to_owned()),
-            (Some(_), None) => parent_cwd,
+            (Some(_), _) => parent_cwd,
+            (None, Some(prior)) => Some(prior.to_owned()),
             (None, None) => caller.cwd.clone(),
         };
         let cwd = policy.cwd(&backend.name, request.cwd.as_deref(), client.as_deref())?;
+        if cwd.is_none() && !policy.grant(&backend.name).programs.is_empty() {
+            return Err(Fault::new(code::CWD_REQUIRED, "the run needs a working directory, and the client's own cannot be one")
+                .hint("give `cwd`: an absolute directory inside a granted workspace"));
+        }
         let config = policy.config_of_run(&backend.name, request.config.as_ref())?;
         backend.check_config(&config)?;
         let limits =
@@ -219,7 +256,7 @@ impl Manager {
         let parent = self.find_live(id).ok_or_else(|| {
             Fault::new(code::UNKNOWN_RUN, format!("run {id}, from which this call comes, has ended")).hint("nothing can be started from it")
         })?;
-        if matches!(parent.progress().status, Status::Cancelling) {
+        if parent.progress().ended || matches!(parent.progress().status, Status::Cancelling) {
             return Err(Fault::new(code::LIMIT_REACHED, format!("run {id}, from which this call comes, is being stopped")));
         }
         let depth = self.policy().config().host.depth;
@@ -318,14 +355,17 @@ impl Manager {
     }
 
     /// Gives a durable run to a supervisor.
-    async fn launch(&self, caller: &Caller, accepted: Accepted, mut row: RunRow) {
+    async fn launch(&self, caller: &Caller, accepted: Accepted, live: Arc<Live>, ear: mpsc::UnboundedReceiver<Control>) {
         let Accepted { backend, session, job, inputs, limits, output_schema, workspaces, parent, .. } = accepted;
-        row.last_seq = 1;
-        let log = RunLog::open(&self.inner.logs_dir.join(format!("{}.log", row.id)), Vec::new());
-        let (live, ear) = Live::new(row);
-        self.enlist(&live);
-        if let Some(parent) = parent {
-            parent.adopt(&live);
+        let log = RunLog::open(&self.inner.logs_dir.join(format!("{}.log", live.id)), Vec::new());
+        if let Some(parent) = parent
+            && !parent.adopt(&live)
+        {
+            let reason = Some(format!("its parent {} ends", parent.id));
+            live.stop(StopWish { by: parent.id.to_string(), cause: Cause::Parent, reason, grace: None });
+        }
+        if self.is_closing() {
+            live.stop(StopWish { by: "host".into(), cause: Cause::Shutdown, reason: Some("the host ends".into()), grace: None });
         }
         let turn = self.turn(session.id, &backend.name, limits.runs).await;
         let config = self.policy().config();
@@ -407,6 +447,7 @@ fn ops_of(session: &SessionRow, row: &RunRow, key: Option<&str>, arguments: &str
         summary: None,
         state: None,
     };
+    // A session that is known keeps what was learnt of it meanwhile.
     let mut ops = vec![
         Op::PutSession(session.clone()),
         Op::InsertRun(Box::new(row.clone())),
@@ -415,7 +456,7 @@ fn ops_of(session: &SessionRow, row: &RunRow, key: Option<&str>, arguments: &str
     ];
     if let Some(key) = key {
         let outcome = serde_json::to_string(&Outcome { run: row.id }).unwrap_or_default();
-        ops.push(Op::PutKey(KeyRow { key: key.to_owned(), arguments: arguments.to_owned(), outcome, created_at: row.created_at }));
+        ops.insert(0, Op::PutKey(KeyRow { key: key.to_owned(), arguments: arguments.to_owned(), outcome, created_at: row.created_at }));
     }
     ops
 }
