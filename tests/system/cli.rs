@@ -136,14 +136,14 @@ fn a_wrong_configuration_is_told_with_its_line() {
 #[test]
 fn status_and_stop_know_whether_a_daemon_runs() {
     let host = Host::usual();
-    assert_eq!(host.run(&["status"]).code, Some(1));
+    assert_eq!(host.run(&["status"]).code, Some(7));
     assert_eq!(host.run(&["stop"]).code, Some(0), "nothing to stop is no error");
     let _client = host.client();
     let status: Value = serde_json::from_str(&host.run(&["status", "--json"]).well()).unwrap();
     assert_eq!((&status["running"], &status["pid"]), (&json!(true), &json!(host.daemon().unwrap().pid)));
     host.run(&["stop"]).well();
     assert_eq!(host.daemon(), None);
-    assert_eq!(host.run(&["status"]).code, Some(1));
+    assert_eq!(host.run(&["status"]).code, Some(7));
 }
 
 #[test]

@@ -46,6 +46,7 @@ fn the_pipe_ends_with_its_client_and_the_daemon_does_not() {
     // A client that goes away in the middle of a long wait is no reason to stay either.
     let mut client = host.client();
     let run = client.spawn(host.hostile(json!({ "mode": "idle" })));
+    client.until_status(&run, "running");
     std::thread::scope(|scope| {
         let wait = scope.spawn(|| client.request("ping", json!({})));
         wait.join().unwrap().unwrap();

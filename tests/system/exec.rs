@@ -84,7 +84,19 @@ fn the_environment_is_what_was_granted_and_nothing_else() {
     names.sort_unstable();
     // The shell itself adds PWD (and some OLDPWD, SHLVL, _).
     names.retain(|name| !["PWD", "OLDPWD", "SHLVL", "_"].contains(name));
-    assert!(names.iter().all(|name| ["FALCONER_RUN_ID", "SEEN_BY_THE_RUN", "HOME", "LANG", "PATH"].contains(name)), "{names:?}");
+    assert!(
+        names.iter().all(|name| [
+            "FALCONER_CONFIG",
+            "FALCONER_DATA_DIR",
+            "FALCONER_PLUGINS",
+            "FALCONER_RUN_ID",
+            "SEEN_BY_THE_RUN",
+            "LANG",
+            "PATH"
+        ]
+        .contains(name)),
+        "{names:?}"
+    );
     assert!(listed.contains("SEEN_BY_THE_RUN=by the run\n"), "{listed}");
     assert!(listed.contains(&format!("FALCONER_RUN_ID={}\n", run["run_id"].as_str().unwrap())), "{listed}");
 

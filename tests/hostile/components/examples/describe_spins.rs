@@ -36,4 +36,5 @@ fn nothing() -> Failure {
     Failure { code: "never".into(), message: "describe comes first".into(), retryable: false, hint: None }
 }
 
+#[cfg(target_family = "wasm")]
 bindings::export!(Backend with_types_in bindings);

@@ -24,4 +24,5 @@ impl bindings::exports::falconer::backend::adapter::Guest for Future {
     }
 }
 
+#[cfg(target_family = "wasm")]
 bindings::export!(Future with_types_in bindings);

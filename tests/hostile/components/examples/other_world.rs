@@ -1,4 +1,5 @@
 //! A component, and no backend.
+#![cfg_attr(not(target_family = "wasm"), expect(dead_code, reason = "natively, nothing is exported"))]
 
 mod bindings {
     wit_bindgen::generate!({
@@ -17,4 +18,5 @@ impl bindings::Guest for Greeter {
     }
 }
 
+#[cfg(target_family = "wasm")]
 bindings::export!(Greeter with_types_in bindings);

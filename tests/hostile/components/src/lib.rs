@@ -100,4 +100,5 @@ fn failure(code: &str, message: impl Into<String>) -> Failure {
     Failure { code: code.into(), message: message.into(), retryable: false, hint: None }
 }
 
+#[cfg(target_family = "wasm")]
 bindings::export!(Hostile with_types_in bindings);
