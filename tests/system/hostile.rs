@@ -186,11 +186,11 @@ fn children_of_bad_components_are_ended() {
 #[test]
 fn what_cannot_be_described_is_listed_with_the_reason() {
     let host = Host::usual();
-    host.plugin("describe_traps", falconer_hostile::DESCRIBE_TRAPS);
-    host.plugin("describe_spins", falconer_hostile::DESCRIBE_SPINS);
-    host.plugin("other_version", falconer_hostile::OTHER_VERSION);
-    host.plugin("other_world", falconer_hostile::OTHER_WORLD);
-    host.plugin("core_module", falconer_hostile::CORE_MODULE);
+    host.plugin("describe-traps", falconer_hostile::DESCRIBE_TRAPS);
+    host.plugin("describe-spins", falconer_hostile::DESCRIBE_SPINS);
+    host.plugin("other-version", falconer_hostile::OTHER_VERSION);
+    host.plugin("other-world", falconer_hostile::OTHER_WORLD);
+    host.plugin("core-module", falconer_hostile::CORE_MODULE);
     host.plugin("garbage", falconer_hostile::GARBAGE);
     host.plugin("empty", b"");
     let client = host.client();
@@ -202,11 +202,11 @@ fn what_cannot_be_described_is_listed_with_the_reason() {
     });
     let find = |name: &str| page["backends"].as_array().unwrap().iter().find(|backend| backend["name"] == name).unwrap();
     for (name, codes) in [
-        ("describe_traps", &["backend_trapped", "backend_unavailable"][..]),
-        ("describe_spins", &["backend_busy", "backend_blocked", "backend_unavailable"]),
-        ("other_version", &["wit_version"]),
-        ("other_world", &["wit_version"]),
-        ("core_module", &["wit_version"]),
+        ("describe-traps", &["backend_trapped", "backend_unavailable"][..]),
+        ("describe-spins", &["backend_busy", "backend_blocked", "backend_unavailable"]),
+        ("other-version", &["wit_version"]),
+        ("other-world", &["wit_version"]),
+        ("core-module", &["wit_version"]),
         ("garbage", &["wit_version"]),
         ("empty", &["wit_version"]),
     ] {
