@@ -4,7 +4,6 @@
 //! called by [`crate::backend`].
 
 #![expect(missing_docs, reason = "generated from wit/backend.wit, which documents every item")]
-#![expect(clippy::all, reason = "generated")]
 
 wasmtime::component::bindgen!({
     path: "../wit",

@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema, thiserror::Error)]
 #[error("{message}")]
 pub struct Fault {
-    /// `snake_case`; stable; see [`code`].
+    /// What kind, in `snake_case`; stable.
     pub code: Cow<'static, str>,
     /// For people: what failed, with its name.
     pub message: String,

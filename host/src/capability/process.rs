@@ -1,3 +1,359 @@
 //! Native programs, for components.
+//!
+//! A component names a granted program; the host finds it, judges arguments, environment and directory, and starts it
+//! in the run's tree. Dropping a [`Child`] closes its pipes and kills nothing: the end of the run does.
+
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::future::Future;
+use std::os::unix::ffi::OsStringExt;
+use std::pin::Pin;
+use std::task::Poll;
+
+use tokio::sync::watch;
+use wasmtime::component::Resource;
+
+use super::news::{Bell, News};
+use super::pipe::{Reader, Writer};
+use super::{Granted, Host, RunLog, Violation, grant, limits};
+use crate::contract::falconer::backend::process::{self as wit, EnvValue, ExitStatus, SpawnError, StdinMode};
+use crate::contract::falconer::backend::types::{Failure, IoError, Received};
+use crate::tree::{self, Exit, Plan, Tree, control};
+
+/// Children that one run may start in all; their labels are remembered.
+pub const CHILDREN_EVER: usize = 65_536;
+/// `LANG` of a child whose backend sets none.
+const DEFAULT_LANG: &str = "C.UTF-8";
+
 /// A child that a component holds.
-pub struct Child {}
+pub struct Child {
+    label: String,
+    pid: u32,
+    tree: Tree,
+    stdin: Option<Writer>,
+    stdout: Reader,
+    stderr: Reader,
+    exit: ExitSource,
+}
+
+impl Child {
+    /// Reads what is left into the log; gives what is left of the budget.
+    pub(super) fn drain_into(&mut self, log: &RunLog, mut budget: u64) -> u64 {
+        for (pipe, name) in [(&mut self.stdout, "stdout"), (&mut self.stderr, "stderr")] {
+            let mut bytes = Vec::new();
+            while budget > 0 {
+                match pipe.read(u32::try_from(budget).unwrap_or(u32::MAX)) {
+                    Received::Bytes(piece) => {
+                        budget = budget.saturating_sub(piece.len() as u64);
+                        bytes.extend(piece);
+                    }
+                    Received::NotYet | Received::End => break,
+                }
+            }
+            if !bytes.is_empty() {
+                log.line(&format!("{}:{name}", self.label), &String::from_utf8_lossy(&bytes));
+            }
+        }
+        budget
+    }
+
+    /// It takes one of the places that a run has for children, though it has ended: its pipes hold descriptors.
+    fn is_open(&self) -> bool {
+        self.stdout.is_open() || self.stderr.is_open()
+    }
+}
+
+/// The end of a child, as a source.
+struct ExitSource {
+    exit: watch::Receiver<Option<Exit>>,
+    bell: Bell,
+    /// Ends with the child; none: it has ended.
+    ended: Option<Pin<Box<dyn Future<Output = ()> + Send + Sync>>>,
+}
+
+impl ExitSource {
+    /// The source is armed.
+    fn new(exit: watch::Receiver<Option<Exit>>, news: &News) -> Self {
+        let mut receiver = exit.clone();
+        let ended = Box::pin(async move {
+            // An error means that the runtime is ending.
+            let _ = receiver.wait_for(Option::is_some).await;
+        });
+        let mut source = Self { exit, bell: Bell::new(news), ended: Some(ended) };
+        if source.arm() {
+            // It has ended already: that is its one news.
+            source.bell.ring();
+        }
+        source
+    }
+
+    /// True: it has ended.
+    fn arm(&mut self) -> bool {
+        let Some(ended) = &mut self.ended else { return true };
+        match self.bell.arm(|context| ended.as_mut().poll(context)) {
+            Poll::Pending => false,
+            Poll::Ready(()) => {
+                self.ended = None;
+                true
+            }
+        }
+    }
+
+    fn get(&mut self) -> Option<Exit> {
+        let known = *self.exit.borrow();
+        if known.is_some() {
+            self.bell.disarm();
+            return known;
+        }
+        if !self.arm() {
+            return None;
+        }
+        self.bell.disarm();
+        Some(self.exit.borrow().unwrap_or(Exit::Unknown))
+    }
+}
+
+/// The limits that the contract states for a spawn.
+fn check(options: &wit::Options) -> Result<(), Violation> {
+    limits::label(&options.label)?;
+    limits::name("the name of a program", &options.program)?;
+    limits::items("arguments", options.args.len())?;
+    limits::at_most("all arguments together", options.args.iter().map(|arg| arg.len() + 1).sum(), limits::ARGS)?;
+    limits::items("environment variables", options.env.len())?;
+    let mut size = 0;
+    for (name, value) in &options.env {
+        limits::name("the name of an environment variable", name)?;
+        size += name.len() + 2;
+        match value {
+            EnvValue::Text(text) => size += text.len(),
+            EnvValue::Inherited | EnvValue::IfGranted => {}
+            EnvValue::Secret(secret) => limits::name("the name of a secret", secret)?,
+        }
+    }
+    limits::at_most("all environment variables together", size, limits::ENV)?;
+    if let Some(target) = &options.target {
+        limits::name("the name of a target", target)?;
+    }
+    if let Some(cwd) = &options.cwd {
+        limits::at_most("the working directory", cwd.len(), limits::PATH)?;
+    }
+    Ok(())
+}
+
+impl Granted {
+    /// The whole environment of a child.
+    async fn env(&self, wanted: Vec<(String, EnvValue)>) -> Result<Vec<(OsString, OsString)>, SpawnError> {
+        let setup = &self.setup;
+        let mut env: BTreeMap<String, OsString> = BTreeMap::new();
+        for (name, value) in wanted {
+            grant::env_name(&name)?;
+            let value: OsString = match &value {
+                EnvValue::Text(text) => {
+                    grant::env_text(setup, &name)?;
+                    if text.contains('\0') {
+                        return Err(SpawnError::Other(format!("the value of the variable `{name}` holds a NUL")));
+                    }
+                    text.into()
+                }
+                EnvValue::Inherited | EnvValue::IfGranted => match setup.grant.env.get(&name) {
+                    Some(source) => match setup.value_of(&name, source) {
+                        Some(value) => value.into(),
+                        None => continue,
+                    },
+                    None if matches!(value, EnvValue::IfGranted) => continue,
+                    None => {
+                        return Err(SpawnError::Denied(format!(
+                            "the variable `{name}` is not granted: [backends.{}.grants] env would allow it",
+                            setup.backend
+                        )));
+                    }
+                },
+                EnvValue::Secret(secret) => {
+                    grant::env_loads(setup, &name)?;
+                    match self.secrets.value(secret).await {
+                        Some(Ok(value)) => OsString::from_vec(value.to_vec()),
+                        Some(Err(why)) => return Err(SpawnError::Other(format!("the secret `{secret}` has no value: {why}"))),
+                        None => {
+                            return Err(SpawnError::Denied(format!(
+                                "the secret `{}` is not granted: [backends.{}.grants] secrets would allow it",
+                                secret.escape_default(),
+                                setup.backend
+                            )));
+                        }
+                    }
+                }
+            };
+            if env.insert(name.clone(), value).is_some() {
+                return Err(SpawnError::Other(format!("the variable `{name}` is set twice")));
+            }
+        }
+        // Where this host is: a `falconer mcp` that a child starts finds it by these.
+        for (name, source) in setup.grant.env.iter().filter(|(name, _)| name.starts_with(grant::OURS)) {
+            if let Some(value) = setup.value_of(name, source) {
+                env.insert(name.clone(), value.into());
+            }
+        }
+        env.entry("PATH".into()).or_insert_with(|| setup.path().into());
+        env.entry("LANG".into()).or_insert_with(|| DEFAULT_LANG.into());
+        Ok(env.into_iter().map(|(name, value)| (name.into(), value)).collect())
+    }
+
+    /// Judges and starts. The pipes are not registered yet.
+    async fn start(&mut self, options: wit::Options, open: usize) -> Result<tree::Child, SpawnError> {
+        let setup = &self.setup;
+        let (program, path) = grant::program(setup, &options.program)?;
+        if options.command.is_some() || options.target.is_some() {
+            return Err(SpawnError::Denied(format!(
+                "far-end commands and targets need a grant with `{{command}}` or `{{target}}`, and programs.{} has none",
+                options.program
+            )));
+        }
+        grant::args(setup, &options.program, program, &options.args)?;
+        if self.labels.contains(&options.label) {
+            return Err(SpawnError::Limit(format!("the label `{}` is in use", options.label)));
+        }
+        let children = setup.tree.children().max(open);
+        if children >= setup.children as usize || self.labels.len() >= CHILDREN_EVER {
+            return Err(SpawnError::Limit(format!(
+                "the run has {children} children; [backends.{}.limits] children = {} is the most at once, and {CHILDREN_EVER} in all",
+                setup.backend, setup.children
+            )));
+        }
+        let env = self.env(options.env).await?;
+        let cwd = options.cwd.or_else(|| setup.cwd.as_ref().map(|cwd| cwd.as_str().to_owned()));
+        let workspaces: Vec<_> = setup.grant.workspaces.iter().chain(&setup.workspaces).cloned().collect();
+        let backend = setup.backend.clone();
+        let opened = control(setup.tree.handle(), move || match cwd {
+            Some(cwd) => grant::directory(&backend, &cwd, &workspaces),
+            None => grant::root(),
+        });
+        let cwd = opened.await.map_err(|error| SpawnError::Other(error.to_string()))??;
+        let plan = Plan {
+            program: path.to_owned(),
+            args: program.first.iter().chain(&options.args).map(Into::into).collect(),
+            env,
+            cwd: Some(cwd),
+            stdin: matches!(options.stdin, StdinMode::Piped),
+        };
+        let child = setup.tree.spawn(plan).await.map_err(refusal)?;
+        self.labels.insert(options.label);
+        Ok(child)
+    }
+}
+
+/// What the system said, in the words of the contract.
+fn refusal(error: tree::SpawnError) -> SpawnError {
+    match &error {
+        tree::SpawnError::Exec { source, .. } => match source.kind() {
+            std::io::ErrorKind::NotFound | std::io::ErrorKind::PermissionDenied => SpawnError::NotFound(error.to_string()),
+            _ => SpawnError::Other(error.to_string()),
+        },
+        tree::SpawnError::Sealed | tree::SpawnError::System(_) => SpawnError::Other(error.to_string()),
+    }
+}
+
+impl wit::Host for Host {
+    async fn spawn(&mut self, options: wit::Options) -> wasmtime::Result<Result<Resource<Child>, SpawnError>> {
+        check(&options)?;
+        let open = self
+            .table
+            .iter_mut()
+            .filter(|entry| (&**entry as &dyn std::any::Any).downcast_ref::<Child>().is_some_and(Child::is_open))
+            .count();
+        let Some(granted) = &mut self.granted else {
+            return Ok(Err(SpawnError::Denied("nothing may be asked of the host here".into())));
+        };
+        let label = options.label.clone();
+        let child = match granted.start(options, open).await {
+            Ok(child) => child,
+            Err(error) => return Ok(Err(error)),
+        };
+        let (tree, news, pid) = (granted.setup.tree.clone(), &granted.news, child.pid);
+        match hold(label, child, &tree, news, &self.log) {
+            Ok(child) => {
+                let kept = self.keep(child);
+                if kept.is_err() {
+                    tree.kill_child(pid);
+                }
+                Ok(Ok(kept?))
+            }
+            Err(error) => {
+                // Nobody would read it or learn of its end.
+                tree.kill_child(pid);
+                Ok(Err(SpawnError::Other(format!("its pipes cannot be watched: {error}"))))
+            }
+        }
+    }
+}
+
+/// Registers its pipes; all sources are armed.
+fn hold(label: String, child: tree::Child, tree: &Tree, news: &News, log: &RunLog) -> std::io::Result<Child> {
+    let runtime = tree.handle();
+    Ok(Child {
+        label,
+        pid: child.pid,
+        stdin: child.stdin.map(|fd| Writer::new(fd, runtime, news)).transpose()?,
+        stdout: Reader::new(child.stdout, runtime, news, log.secrets().stream())?,
+        stderr: Reader::new(child.stderr, runtime, news, log.secrets().stream())?,
+        exit: ExitSource::new(child.exit, news),
+        tree: tree.clone(),
+    })
+}
+
+impl wit::HostChild for Host {
+    fn pid(&mut self, child: Resource<Child>) -> wasmtime::Result<u32> {
+        Ok(self.table.get(&child)?.pid)
+    }
+
+    fn read_stdout(&mut self, child: Resource<Child>, max: u32) -> wasmtime::Result<Received> {
+        Ok(self.table.get_mut(&child)?.stdout.read(max))
+    }
+
+    fn read_stderr(&mut self, child: Resource<Child>, max: u32) -> wasmtime::Result<Received> {
+        Ok(self.table.get_mut(&child)?.stderr.read(max))
+    }
+
+    fn write_stdin(&mut self, child: Resource<Child>, bytes: Vec<u8>) -> wasmtime::Result<Result<u32, IoError>> {
+        Ok(match &mut self.table.get_mut(&child)?.stdin {
+            Some(stdin) => stdin.write(&bytes),
+            None => Err(IoError::Closed),
+        })
+    }
+
+    fn close_stdin(&mut self, child: Resource<Child>) -> wasmtime::Result<()> {
+        if let Some(stdin) = &mut self.table.get_mut(&child)?.stdin {
+            stdin.close();
+        }
+        Ok(())
+    }
+
+    fn signal(&mut self, child: Resource<Child>, signal: wit::Signal) -> wasmtime::Result<Result<(), IoError>> {
+        use rustix::process::Signal;
+        let signal = match signal {
+            wit::Signal::Interrupt => Signal::INT,
+            wit::Signal::Hangup => Signal::HUP,
+            wit::Signal::Terminate => Signal::TERM,
+            wit::Signal::Kill => Signal::KILL,
+            wit::Signal::User1 => Signal::USR1,
+            wit::Signal::User2 => Signal::USR2,
+        };
+        let child = self.table.get(&child)?;
+        Ok(child.tree.signal(child.pid, signal).map_err(|error| {
+            let message = format!("the child `{}` cannot be signalled: {error}", child.label);
+            IoError::Other(Failure { code: "signal_failed".into(), message, retryable: false, hint: None })
+        }))
+    }
+
+    fn exit(&mut self, child: Resource<Child>) -> wasmtime::Result<Option<ExitStatus>> {
+        Ok(self.table.get_mut(&child)?.exit.get().map(|exit| match exit {
+            Exit::Code(code) => ExitStatus::Code(code),
+            Exit::Signalled(signal) => ExitStatus::Signalled(signal),
+            Exit::Unknown => ExitStatus::Unknown,
+        }))
+    }
+
+    fn drop(&mut self, child: Resource<Child>) -> wasmtime::Result<()> {
+        self.table.delete(child)?;
+        Ok(())
+    }
+}

@@ -1,18 +1,45 @@
 //! `falconer.toml`: what a person grants and limits.
+//!
+//! [`Config::read`] finds the file, parses it, checks every key and value, and fills in the defaults. It looks at the file's
+//! text alone: whether a program or a directory is there is asked by [`crate::policy`]. A key that is not known, or a value
+//! that does not fit, is an error with its line and the way out, and all errors of a file come at once ([`ConfigErrors`]);
+//! nothing is guessed and nothing is half taken. The environment is read in one place, [`Overrides::from_env`].
+
+mod backend;
+pub mod defaults;
+mod document;
+mod error;
+mod grants;
+mod overrides;
+mod profile;
+mod read;
+pub mod units;
 
 use std::collections::BTreeMap;
+use std::sync::LazyLock;
 use std::time::Duration;
 
 use camino::Utf8PathBuf;
+use serde::Serialize;
 use serde_json::{Map, Value};
 
+use crate::fault::{Fault, code};
+pub use error::{CONFIGURATION_INVALID, ConfigError, ConfigErrors, Place, inert};
+pub use grants::anchored;
+pub use overrides::Overrides;
+pub use profile::Profile;
+
 /// The whole configuration, checked, with every default filled in.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Config {
     /// The file it was read from; none: defaults.
+    #[serde(skip)]
     pub file: Option<Utf8PathBuf>,
-    /// SHA-256 of what was read, in hex: two processes with the same digest mean the same configuration.
+    /// SHA-256 of all that follows, in hex: two processes with the same digest mean the same configuration.
+    #[serde(skip)]
     pub digest: String,
+    /// The home directory that `~` means.
+    pub home: Utf8PathBuf,
     /// Where the ledger and the socket are.
     pub data_dir: Utf8PathBuf,
     /// Where third parties' components are.
@@ -25,19 +52,46 @@ pub struct Config {
     pub stop: Stop,
     /// Ceilings of the whole host.
     pub host: Host,
-    /// By name; bundled ones are there even where the file does not name them.
+    /// Standing instructions, by name.
+    pub profiles: BTreeMap<String, Profile>,
+    /// By name; bundled ones are there even where the file does not name them. Ask [`Config::backend`].
     pub backends: BTreeMap<String, Backend>,
 }
 
+impl Config {
+    /// What a backend has; one that the file does not name, and that is not bundled, has nothing granted.
+    #[must_use]
+    pub fn backend(&self, name: &str) -> &Backend {
+        static UNNAMED: LazyLock<Backend> = LazyLock::new(|| defaults::backend(""));
+        self.backends.get(name).unwrap_or(&UNNAMED)
+    }
+
+    /// The standing instructions of a profile, read now.
+    pub fn instructions(&self, profile: &str) -> Result<String, Fault> {
+        match self.profiles.get(profile) {
+            Some(found) => found.instructions(profile),
+            None => {
+                let known: Vec<&str> = self.profiles.keys().map(String::as_str).collect();
+                let hint = match document::nearest(profile, &known) {
+                    Some(near) => format!("did you mean `{near}`?"),
+                    None if known.is_empty() => "none is there; a person adds [profiles.NAME] to the configuration".to_owned(),
+                    None => format!("known: {}", known.join(", ")),
+                };
+                Err(Fault::new(code::INVALID_ARGUMENT, format!("no profile is called `{profile}`")).hint(hint))
+            }
+        }
+    }
+}
+
 /// `[client]`
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Client {
     /// The client's working directory is a workspace of its runs.
     pub cwd_is_workspace: bool,
 }
 
 /// `[stop]`: how long each rung may take.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Stop {
     /// The backend's own `cancel`, and the polls after it.
     pub ask: Duration,
@@ -50,7 +104,7 @@ pub struct Stop {
 }
 
 /// `[host]`: ceilings of the whole host.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Host {
     /// Live runs at once.
     pub runs: u32,
@@ -67,7 +121,7 @@ pub struct Host {
 }
 
 /// `[backends.NAME]`
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Backend {
     /// Whether runs may use it.
     pub enabled: bool,
@@ -84,7 +138,7 @@ pub struct Backend {
 }
 
 /// `[backends.NAME.grants]`
-#[derive(Debug, Clone, Default, PartialEq)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize)]
 pub struct Grants {
     /// Name → program.
     pub programs: BTreeMap<String, ProgramGrant>,
@@ -99,20 +153,28 @@ pub struct Grants {
 }
 
 /// One granted program.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct ProgramGrant {
-    /// A path, or a name that is looked for on `path`.
+    /// An absolute path, or a name that is looked for on `path`.
     pub program: String,
     /// Arguments that always come first.
     pub first: Vec<String>,
-    /// Each argument that the backend adds must match one of these, as a whole; empty: any.
+    /// Each argument that the backend adds must match one of these regular expressions, as a whole ([`anchored`]); empty: any.
     pub allow: Vec<String>,
     /// At most so many arguments of the backend.
     pub max_args: Option<u32>,
 }
 
+impl ProgramGrant {
+    /// This program, with any arguments.
+    #[must_use]
+    pub fn any(program: impl Into<String>) -> Self {
+        Self { program: program.into(), first: Vec::new(), allow: Vec::new(), max_args: None }
+    }
+}
+
 /// Where the value of an environment variable comes from.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub enum EnvSource {
     /// The client's environment, as its hello brought it.
     Client,
@@ -121,7 +183,7 @@ pub enum EnvSource {
 }
 
 /// Where a secret comes from.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub enum SecretSource {
     /// A variable of the client's environment, as its hello brought it.
     Env(String),
@@ -132,16 +194,16 @@ pub enum SecretSource {
 }
 
 /// What a run may choose for one key.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize)]
 pub enum Allow {
     /// Anything that fits the backend's schema.
     Any,
-    /// One of these values.
+    /// One of these values; where the run gives a list, each of its items is one of these.
     OneOf(Vec<Value>),
 }
 
 /// `[backends.NAME.limits]`
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Limits {
     /// Live runs at once.
     pub runs: u32,
@@ -164,3 +226,6 @@ pub struct Limits {
     /// Children at once.
     pub children: u32,
 }
+
+#[cfg(test)]
+mod tests;

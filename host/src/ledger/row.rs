@@ -175,3 +175,16 @@ pub enum Op {
     /// A request key. A known key fails the commit with `KeyTaken`.
     PutKey(KeyRow),
 }
+
+/// The statuses after which nothing of a run changes; `run::Status` says the same, and a test compares them.
+const LAST_STATUSES: [&str; 5] = ["completed", "failed", "cancelled", "rejected", "lost"];
+
+/// Whether nothing follows this status.
+pub(super) fn is_last_status(status: &str) -> bool {
+    LAST_STATUSES.contains(&status)
+}
+
+/// Whether nothing follows an event of this type.
+pub(super) fn is_last_event(kind: &str) -> bool {
+    kind.strip_prefix("run_").is_some_and(is_last_status)
+}

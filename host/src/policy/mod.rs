@@ -1,94 +1,282 @@
 //! Is this allowed, which rule says so, within which limits: the configuration, resolved once and asked often.
+//!
+//! It only judges. The capabilities check each request against the same [`Grant`] when it is made; what a plan says here is
+//! what they will do. A program or directory that is missing is no failure of this module: it stays in the grant with the
+//! reason, shows in `falconer check`, and makes the runs that need it fail with a code.
+
+mod check;
+mod choice;
+mod limit;
+mod programs;
+mod workspace;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use camino::{Utf8Path, Utf8PathBuf};
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
+
+pub use check::{Finding, Severity};
 
 use crate::capability::Grant;
-use crate::config::{Config, Limits};
+use crate::config::{Backend, Config, EnvSource, Limits, SecretSource, inert};
 use crate::contract::falconer::backend::types as wit;
-use crate::fault::Fault;
-use crate::run::view::PlannedAction;
+use crate::fault::{Fault, code};
+use workspace::Places;
+
+/// The longest path that Linux takes (`PATH_MAX`).
+const LONGEST_PATH: usize = 4096;
 
 /// The configuration with its grants resolved. Cheap to clone.
 #[derive(Clone)]
-pub struct Policy {}
+pub struct Policy {
+    inner: Arc<Resolved>,
+}
+
+struct Resolved {
+    config: Arc<Config>,
+    places: Places,
+    grants: BTreeMap<String, Arc<Grant>>,
+    /// Of every backend that the configuration does not name.
+    nothing: Arc<Grant>,
+}
+
+/// What was judged of one action of a plan.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Judgement {
+    /// `spawn`, `connect` or `request`.
+    pub kind: &'static str,
+    /// What exactly: for `spawn` `{ program, path, args, cwd, command }` (the arguments with those that the grant puts first),
+    /// for `connect` `{ host, port }`, for `request` `{ url }`.
+    pub detail: Value,
+    /// Whether the grants allow it.
+    pub allowed: bool,
+    /// Which rule says so, by its place in the configuration.
+    pub rule: String,
+    /// What a refusal is called; of no meaning where it is allowed.
+    pub code: &'static str,
+}
 
 impl Policy {
     /// Resolves every grant: programs on `path`, workspaces through their symbolic links. What is missing is kept as such.
     #[must_use]
-    pub fn resolve(_config: &Arc<Config>) -> Self {
-        unimplemented!()
+    pub fn resolve(config: &Arc<Config>) -> Self {
+        let grants = config.backends.iter().map(|(name, backend)| (name.clone(), Arc::new(grant(config, backend)))).collect();
+        let nothing = Arc::new(grant(config, config.backend("")));
+        Self { inner: Arc::new(Resolved { config: Arc::clone(config), places: Places::of(config), grants, nothing }) }
     }
+
     /// The configuration it was made from.
     #[must_use]
     pub fn config(&self) -> &Arc<Config> {
-        unimplemented!()
+        &self.inner.config
     }
-    /// What a backend may touch.
+
+    /// What a backend may touch. A program that was missing is looked for again, so that installing it is enough.
     #[must_use]
-    pub fn grant(&self, _backend: &str) -> Arc<Grant> {
-        unimplemented!()
+    pub fn grant(&self, backend: &str) -> Arc<Grant> {
+        let grant = self.inner.grants.get(backend).unwrap_or(&self.inner.nothing);
+        if grant.programs.values().all(|program| program.path.is_ok()) {
+            return Arc::clone(grant);
+        }
+        let written = &self.config().backend(backend).grants.programs;
+        let mut again = Grant::clone(grant);
+        for (name, program) in again.programs.iter_mut().filter(|(_, program)| program.path.is_err()) {
+            if let Some(written) = written.get(name) {
+                *program = programs::resolve(written, &self.config().path);
+            }
+        }
+        Arc::new(again)
     }
-    /// Whether a client's working directory may be a workspace of its runs (DESIGN: never `/`, a home directory itself, a
+
+    /// Whether the configuration lets runs use this backend at all.
+    pub fn usable(&self, backend: &str) -> Result<(), Fault> {
+        if self.config().backend(backend).enabled {
+            return Ok(());
+        }
+        Err(Fault::new(code::BACKEND_UNAVAILABLE, format!("the configuration turns backend `{backend}` off"))
+            .hint(format!("a person sets `enabled = true` under [backends.{backend}] in the configuration")))
+    }
+
+    /// Whether a client's working directory may be a workspace of its runs (never `/`, a home directory itself, a
     /// system or dot directory, or our own directories); gives it with its symbolic links resolved.
     #[must_use]
-    pub fn client_workspace(&self, _cwd: &Utf8Path) -> Option<Utf8PathBuf> {
-        unimplemented!()
+    pub fn client_workspace(&self, cwd: &Utf8Path) -> Option<Utf8PathBuf> {
+        if !self.config().client.cwd_is_workspace || !cwd.is_absolute() {
+            return None;
+        }
+        let real = workspace::directory(cwd).ok()?;
+        self.inner.places.refused_for_client(&real).is_none().then_some(real)
     }
+
     /// Judges the working directory of a run: what was asked for, else the client's own; inside a granted workspace or the
-    /// client's, symbolic links resolved. `None` where nothing was asked for and the client brings none.
-    pub fn cwd(&self, _backend: &str, _asked: Option<&str>, _client: Option<&Utf8Path>) -> Result<Option<Utf8PathBuf>, Fault> {
-        unimplemented!()
+    /// client's, symbolic links resolved. `None` where nothing was asked for and the client brings none that may be used.
+    /// `client` may be the client's bare working directory: whether it is a workspace is judged here again.
+    pub fn cwd(&self, backend: &str, asked: Option<&str>, client: Option<&Utf8Path>) -> Result<Option<Utf8PathBuf>, Fault> {
+        let Some(asked) = asked else {
+            return Ok(client.and_then(|cwd| workspace::directory(cwd).ok()).filter(|dir| self.covers(backend, client, dir).is_some()));
+        };
+        let invalid = |why: &str| Fault::new(code::INVALID_ARGUMENT, format!("cwd: {why}")).hint("give an absolute path, with no `~`");
+        if asked.is_empty() || asked.len() > LONGEST_PATH || asked.contains('\0') {
+            return Err(invalid("it is empty, longer than 4096 bytes, or holds a NUL"));
+        }
+        let path = Utf8Path::new(asked);
+        let asked = inert(asked);
+        if !path.is_absolute() {
+            return Err(invalid(&format!("`{asked}` is not absolute")));
+        }
+        let real = workspace::directory(path)
+            .map_err(|why| Fault::new(code::CWD_NOT_FOUND, format!("cwd {asked} {why}")).hint("make the directory, or name another one"))?;
+        match self.covers(backend, client, &real) {
+            Some(_) => Ok(Some(real)),
+            None => Err(self.not_granted(backend, client, &asked, &real)),
+        }
     }
+
+    /// The rule that lets this directory (resolved) be a working directory.
+    fn covers(&self, backend: &str, client: Option<&Utf8Path>, real: &Utf8Path) -> Option<String> {
+        let grant = self.inner.grants.get(backend).unwrap_or(&self.inner.nothing);
+        let places = &self.inner.places;
+        if let Some(granted) = grant.workspaces.iter().find(|granted| real.starts_with(granted) && !places.ours_within(real, granted)) {
+            return Some(format!("backends.{backend}.grants.workspaces: {granted}"));
+        }
+        let own = client.and_then(|cwd| self.client_workspace(cwd))?;
+        (real.starts_with(&own) && !places.is_ours(real)).then(|| format!("client.cwd_is_workspace: {own}"))
+    }
+
+    fn not_granted(&self, backend: &str, client: Option<&Utf8Path>, asked: &str, real: &Utf8Path) -> Fault {
+        let grant = self.inner.grants.get(backend).unwrap_or(&self.inner.nothing);
+        let mut granted: Vec<String> = grant.workspaces.iter().map(ToString::to_string).collect();
+        granted.extend(client.and_then(|cwd| self.client_workspace(cwd)).map(|own| format!("{own} (the client's own)")));
+        let list = if granted.is_empty() { "none is granted".to_owned() } else { format!("granted: {}", granted.join(", ")) };
+        let place = if asked == real { asked.to_owned() } else { format!("{asked} (which is {})", inert(real.as_str())) };
+        let hint = if self.inner.places.is_ours(real) {
+            "it lies in falconer's own data or plugins directory; take another one".to_owned()
+        } else {
+            format!(
+                "take a directory inside one of these; or a person adds to the configuration, under [backends.{backend}.grants]: workspaces = [{}]",
+                Value::from(real.as_str())
+            )
+        };
+        Fault::new(code::CWD_NOT_GRANTED, format!("cwd {place} lies in no workspace of `{backend}`; {list}")).hint(hint)
+    }
+
     /// Defaults and the run's own config merged (objects key by key at the top), within `allow`.
-    pub fn config_of_run(&self, _backend: &str, _asked: Option<&Map<String, Value>>) -> Result<Value, Fault> {
-        unimplemented!()
+    pub fn config_of_run(&self, backend: &str, asked: Option<&Map<String, Value>>) -> Result<Value, Fault> {
+        choice::merge(backend, self.config().backend(backend), asked)
     }
-    /// The limits of a run: what was asked for, under the ceiling of the configuration.
-    pub fn limits(&self, _backend: &str, _timeout: Option<Duration>, _idle: Option<Duration>) -> Result<Limits, Fault> {
-        unimplemented!()
+
+    /// The limits of a run: what was asked for, under the ceiling of the configuration. More than the ceiling is
+    /// `invalid_argument`, and names it.
+    pub fn limits(&self, backend: &str, timeout: Option<Duration>, idle: Option<Duration>) -> Result<Limits, Fault> {
+        limit::of_run(backend, &self.config().backend(backend).limits, timeout, idle)
     }
+
     /// Judges one action of a plan: the program granted and found, its arguments within the grant's patterns, the cwd inside.
     #[must_use]
-    pub fn judge(&self, _backend: &str, _client: Option<&Utf8Path>, _action: &wit::PlannedAction) -> PlannedAction {
-        unimplemented!()
+    pub fn judge(&self, backend: &str, client: Option<&Utf8Path>, action: &wit::PlannedAction) -> Judgement {
+        let refused = |kind, detail, what: &str| Judgement {
+            kind,
+            detail,
+            allowed: false,
+            rule: format!("this version opens no {what} for a backend"),
+            code: code::NOT_ALLOWED,
+        };
+        match action {
+            wit::PlannedAction::Spawn(command) => self.judge_spawn(backend, client, command),
+            wit::PlannedAction::Connect(to) => refused("connect", json!({ "host": to.host, "port": to.port }), "connections"),
+            wit::PlannedAction::Request(url) => refused("request", json!({ "url": url }), "HTTP requests"),
+        }
     }
-    /// The names of environment variables whose values a client's hello is to bring.
+
+    fn judge_spawn(&self, backend: &str, client: Option<&Utf8Path>, command: &wit::PlannedCommand) -> Judgement {
+        let grant = self.grant(backend);
+        let program = grant.programs.get(&command.program);
+        let args: Vec<&String> = program.iter().flat_map(|program| &program.first).chain(&command.args).collect();
+        let detail = json!({
+            "program": command.program,
+            "path": program.and_then(|program| program.path.as_ref().ok()),
+            "args": args,
+            "cwd": command.cwd,
+            "command": command.command,
+        });
+        let verdict = match program {
+            None => Err(format!("backends.{backend}.grants.programs: `{}` is not granted", command.program)),
+            Some(program) => programs::judge(&format!("backends.{backend}.grants.programs.{}", command.program), program, &command.args),
+        };
+        let verdict = verdict.and_then(|rule| match command.cwd.as_deref() {
+            None => Ok(rule),
+            Some(cwd) => self.cwd(backend, Some(cwd), client).map(|_| rule).map_err(|fault| fault.message),
+        });
+        let verdict = match command.command {
+            // Deny is the default, and a rule for far-end commands cannot be written yet.
+            Some(_) => Err("no rule for far-end commands".to_owned()),
+            None => verdict,
+        };
+        let allowed = verdict.is_ok();
+        let code = match program {
+            None => code::PROGRAM_NOT_GRANTED,
+            Some(program) if program.path.is_err() => code::PROGRAM_NOT_FOUND,
+            Some(_) => code::NOT_ALLOWED,
+        };
+        Judgement { kind: "spawn", code, detail, allowed, rule: verdict.unwrap_or_else(|refusal| refusal) }
+    }
+
+    /// The names of environment variables whose values a client's hello is to bring, in order and each once: those that a
+    /// grant passes on, and those that hold a secret. Backends that are turned off want none.
     #[must_use]
     pub fn client_env_names(&self) -> Vec<String> {
-        unimplemented!()
+        let mut names = std::collections::BTreeSet::new();
+        for backend in self.config().backends.values().filter(|backend| backend.enabled) {
+            let passed = backend.grants.env.iter().filter(|(_, source)| **source == EnvSource::Client).map(|(name, _)| name);
+            let secret = backend.grants.secrets.values().filter_map(|source| match source {
+                SecretSource::Env(name) => Some(name),
+                SecretSource::File(_) | SecretSource::Command(_) => None,
+            });
+            names.extend(passed.chain(secret).cloned());
+        }
+        names.into_iter().collect()
     }
-    /// What `falconer check` shows, by backend.
+
+    /// What `falconer check` shows, by backend. `client_env`: the values that a client would bring
+    /// ([`Policy::client_env_names`]); whether a variable is there is said, never its value.
     #[must_use]
-    pub fn report(&self) -> BTreeMap<String, Vec<Finding>> {
-        unimplemented!()
+    pub fn report(&self, client_env: &BTreeMap<String, String>) -> BTreeMap<String, Vec<Finding>> {
+        self.config().backends.keys().map(|name| (name.clone(), check::backend(self, name, client_env))).collect()
+    }
+
+    /// What `falconer check` shows of the host itself: the file, its directories, where programs are looked for.
+    #[must_use]
+    pub fn report_host(&self) -> Vec<Finding> {
+        check::host(self.config())
     }
 }
 
-/// One line of `falconer check`.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Finding {
-    /// Good, or how bad.
-    pub severity: Severity,
-    /// What was looked at, e.g. `program claude`.
-    pub subject: String,
-    /// What was found.
-    pub message: String,
-    /// The way out, where there is something to mend.
-    pub hint: Option<String>,
+fn grant(config: &Config, backend: &Backend) -> Grant {
+    let written = &backend.grants;
+    let mut env = written.env.clone();
+    // What every child may know where the file says nothing else: where programs are, and where this host is, so that a
+    // `falconer` inside a run reaches the daemon that runs it. None of it depends on the client.
+    let path = config.path.iter().map(|dir| dir.as_str()).collect::<Vec<_>>().join(":");
+    let host = [
+        ("PATH", Some(path)),
+        ("FALCONER_DATA_DIR", Some(config.data_dir.to_string())),
+        ("FALCONER_PLUGINS", Some(config.plugins_dir.to_string())),
+        ("FALCONER_CONFIG", config.file.as_ref().map(ToString::to_string)),
+    ];
+    for (name, value) in host {
+        if let Some(value) = value {
+            env.entry(name.to_owned()).or_insert(EnvSource::Value(value));
+        }
+    }
+    Grant {
+        programs: written.programs.iter().map(|(name, program)| (name.clone(), programs::resolve(program, &config.path))).collect(),
+        workspaces: written.workspaces.iter().map(|dir| workspace::real(dir)).collect(),
+        env,
+        secrets: written.secrets.clone(),
+    }
 }
 
-/// How bad a finding is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Severity {
-    /// As it should be.
-    Good,
-    /// Works, but look at it.
-    Warning,
-    /// Does not work.
-    Error,
-}
+#[cfg(test)]
+mod tests;

@@ -10,7 +10,7 @@ use crate::clock::Millis;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum EventType {
-    /// The first event: backend, digest, what was asked.
+    /// The first event, when the run is accepted: backend, digest, session, where.
     RunStarted,
     /// The run went from one status to another.
     StatusChanged,

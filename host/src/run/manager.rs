@@ -1,23 +1,25 @@
-//! All runs of a host.
+//! All runs of a host: who is alive, whose turn it is, and the operations that callers ask for (one file each in `op`).
+//!
+//! A live run is looked at in memory, an ended one in the ledger; both say the same. A call whose caller goes away
+//! goes on where it changes something, and ends where it only waits.
 
-use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::collections::{BTreeMap, HashMap};
+use std::sync::{Arc, Mutex, PoisonError, RwLock, Weak};
 use std::time::Duration;
 
 use camino::Utf8PathBuf;
+use tokio::sync::{Semaphore, watch};
+use tokio::time::Instant;
 
-use super::request::{
-    AgentsRequest, ArtifactRequest, CancelRequest, ContinueRequest, FetchRequest, ListRequest, PollRequest, SendRequest, SpawnRequest,
-    WaitRequest,
-};
-use super::view::{
-    AgentPage, BackendPage, Cancelled, Continued, EventPage, Inbox, Plan, RunPage, RunView, Sent, Slice, Spawned, TargetPage, WaitPage,
-};
+use super::live::{Live, Outline, StopWish, View};
+use super::receipt::Cause;
+use super::record::ledger_fault;
+use super::status::Status;
 use crate::backend::Registry;
-use crate::fault::Fault;
-use crate::id::RunId;
-use crate::ledger::Ledger;
+use crate::fault::{Fault, code};
+use crate::id::{RunId, SessionId};
 use crate::ledger::artifact::Artifacts;
+use crate::ledger::{Ledger, RunRow, SessionRow};
 use crate::policy::Policy;
 
 /// Who calls: what the hello of a connection said, checked.
@@ -49,87 +51,208 @@ pub struct Parts {
 
 /// All runs of a host. Cheap to clone.
 #[derive(Clone)]
-pub struct Manager {}
+pub struct Manager {
+    pub(super) inner: Arc<Inner>,
+}
+
+/// What the clones of a manager share.
+pub(super) struct Inner {
+    pub(super) policy: Policy,
+    pub(super) ledger: Ledger,
+    pub(super) artifacts: Artifacts,
+    pub(super) registry: Registry,
+    pub(super) logs_dir: Utf8PathBuf,
+    live: RwLock<HashMap<RunId, Arc<Live>>>,
+    /// One lock a session: a run holds it while it is alive, the others wait in line (tokio's lock is fair).
+    lines: Mutex<HashMap<SessionId, Weak<tokio::sync::Mutex<()>>>>,
+    places: Mutex<HashMap<String, Arc<Semaphore>>>,
+    host_places: Arc<Semaphore>,
+    /// Rings for those who wait for messages.
+    pub(super) mail: watch::Sender<u64>,
+    closing: watch::Sender<bool>,
+    recovered: watch::Sender<bool>,
+}
 
 impl Manager {
     /// Takes the parts over; `recover` does the rest beside serving. Must be called inside the serving runtime.
-    pub fn new(_parts: Parts) -> Result<Self, Fault> {
-        unimplemented!()
+    pub fn new(parts: Parts) -> Result<Self, Fault> {
+        let runs = parts.policy.config().host.runs as usize;
+        let inner = Inner {
+            policy: parts.policy,
+            ledger: parts.ledger,
+            artifacts: parts.artifacts,
+            registry: parts.registry,
+            logs_dir: parts.logs_dir,
+            live: RwLock::default(),
+            lines: Mutex::default(),
+            places: Mutex::default(),
+            host_places: Arc::new(Semaphore::new(runs)),
+            mail: watch::Sender::new(0),
+            closing: watch::Sender::new(false),
+            recovered: watch::Sender::new(false),
+        };
+        Ok(Self { inner: Arc::new(inner) })
     }
+
     /// The configuration, resolved.
+    #[must_use]
     pub fn policy(&self) -> &Policy {
-        unimplemented!()
+        &self.inner.policy
     }
-    /// The live run in whose tree this process is, if it is in one (its `FALCONER_RUN_ID`, or an ancestor, is ours).
-    pub fn run_of_process(&self, _pid: u32) -> Option<RunId> {
-        unimplemented!()
-    }
-    /// Ends what an earlier host left behind.
-    pub async fn recover(&self) {
-        unimplemented!()
-    }
-    /// No new work; every run is stopped; the ledger is closed. Waits at most so long.
-    pub async fn shut_down(&self, _within: Duration) {
-        unimplemented!()
-    }
-    /// How many runs are alive.
+
+    /// How many runs are alive, those that wait for their turn included.
+    #[must_use]
     pub fn live(&self) -> usize {
-        unimplemented!()
+        self.inner.live.read().unwrap_or_else(PoisonError::into_inner).len()
     }
-    /// `list_backends`
-    pub async fn backends(&self) -> BackendPage {
-        unimplemented!()
+
+    /// Whether the host is ending.
+    #[must_use]
+    pub fn is_closing(&self) -> bool {
+        *self.inner.closing.borrow()
     }
-    /// `list_targets`
-    pub async fn targets(&self) -> TargetPage {
-        unimplemented!()
+
+    /// The live run in whose tree this process is, if it is in one: its own `FALCONER_RUN_ID`, or that of an ancestor.
+    #[must_use]
+    pub fn run_of_process(&self, pid: u32) -> Option<RunId> {
+        crate::tree::mark_of(pid).into_iter().find(|run| self.find_live(*run).is_some())
     }
-    /// `plan_run`
-    pub async fn plan(&self, _caller: &Caller, _request: SpawnRequest) -> Result<Plan, Fault> {
-        unimplemented!()
+
+    /// No new work; every run is stopped; the ledger is closed. Waits at most so long.
+    pub async fn shut_down(&self, within: Duration) {
+        self.inner.closing.send_replace(true);
+        let until = Instant::now() + within;
+        let runs: Vec<Arc<Live>> = self.inner.live.read().unwrap_or_else(PoisonError::into_inner).values().cloned().collect();
+        for run in &runs {
+            let reason = Some("the host ends".to_owned());
+            run.stop(StopWish { by: "host".into(), cause: Cause::Shutdown, reason, grace: None });
+        }
+        for run in runs {
+            if tokio::time::timeout_at(until, run.ended()).await.is_err() {
+                tracing::warn!(run = %run.id, "a run did not end in time");
+            }
+        }
+        self.inner.ledger.close(until.saturating_duration_since(Instant::now()).max(Duration::from_secs(1))).await;
     }
-    /// `spawn_run`
-    pub async fn spawn(&self, _caller: &Caller, _request: SpawnRequest) -> Result<Spawned, Fault> {
-        unimplemented!()
+
+    pub(super) fn find_live(&self, id: RunId) -> Option<Arc<Live>> {
+        self.inner.live.read().unwrap_or_else(PoisonError::into_inner).get(&id).cloned()
     }
-    /// `get_run`
-    pub async fn get(&self, _run: &str) -> Result<RunView, Fault> {
-        unimplemented!()
+
+    pub(super) fn enlist(&self, live: &Arc<Live>) {
+        self.inner.live.write().unwrap_or_else(PoisonError::into_inner).insert(live.id, live.clone());
     }
-    /// `list_runs`
-    pub async fn list(&self, _request: ListRequest) -> Result<RunPage, Fault> {
-        unimplemented!()
+
+    /// Forgets a run that has ended, unless memory is all that knows it.
+    pub(super) fn retire(&self, live: &Arc<Live>) {
+        if live.with_view(|view| view.durable) {
+            self.inner.live.write().unwrap_or_else(PoisonError::into_inner).remove(&live.id);
+        }
     }
-    /// `poll_events`; waits as long as the request says. Dropping the future ends the wait and nothing else.
-    pub async fn poll(&self, _request: PollRequest) -> Result<EventPage, Fault> {
-        unimplemented!()
+
+    /// How many wait for their turn.
+    pub(super) fn queued(&self) -> usize {
+        let live = self.inner.live.read().unwrap_or_else(PoisonError::into_inner);
+        live.values().filter(|run| run.progress().status == Status::Queued).count()
     }
-    /// `wait_runs`
-    pub async fn wait(&self, _request: WaitRequest) -> Result<WaitPage, Fault> {
-        unimplemented!()
+
+    /// The lock of a session.
+    pub(super) fn line(&self, session: SessionId) -> Arc<tokio::sync::Mutex<()>> {
+        let mut lines = self.inner.lines.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(line) = lines.get(&session).and_then(Weak::upgrade) {
+            return line;
+        }
+        lines.retain(|_, line| line.strong_count() > 0);
+        let line = Arc::new(tokio::sync::Mutex::new(()));
+        lines.insert(session, Arc::downgrade(&line));
+        line
     }
-    /// `continue_run`
-    pub async fn continue_run(&self, _caller: &Caller, _request: ContinueRequest) -> Result<Continued, Fault> {
-        unimplemented!()
+
+    /// The places of a backend, and those of the host.
+    pub(super) fn places(&self, backend: &str, runs: u32) -> [Arc<Semaphore>; 2] {
+        let mut places = self.inner.places.lock().unwrap_or_else(PoisonError::into_inner);
+        let own = places.entry(backend.to_owned()).or_insert_with(|| Arc::new(Semaphore::new(runs as usize))).clone();
+        [own, self.inner.host_places.clone()]
     }
-    /// `cancel_run`
-    pub async fn cancel(&self, _caller: &Caller, _request: CancelRequest) -> Result<Cancelled, Fault> {
-        unimplemented!()
+
+    pub(super) fn mark_recovered(&self) {
+        self.inner.recovered.send_replace(true);
     }
-    /// `get_event_artifact`
-    pub async fn artifact(&self, _request: ArtifactRequest) -> Result<Slice, Fault> {
-        unimplemented!()
+
+    async fn recovered(&self) {
+        let _ = self.inner.recovered.subscribe().wait_for(|done| *done).await;
     }
-    /// `list_agents`
-    pub async fn agents(&self, _request: AgentsRequest) -> Result<AgentPage, Fault> {
-        unimplemented!()
+
+    /// Finds a run by id or by the name of its session.
+    pub(super) async fn find(&self, text: &str) -> Result<Found, Fault> {
+        let unknown = || {
+            Fault::new(code::UNKNOWN_RUN, format!("no run or session is called `{}`", super::inert::preview(text, 200)))
+                .hint("list_runs shows the runs, list_agents the names")
+        };
+        let id = match text.parse::<RunId>() {
+            Ok(id) => id,
+            Err(_) => {
+                let session = self.inner.ledger.session_named(text).map_err(|error| ledger_fault(&error))?.ok_or_else(unknown)?;
+                self.newest_run(session.id)?.ok_or_else(unknown)?
+            }
+        };
+        if let Some(live) = self.find_live(id) {
+            return Ok(Found::Live(live));
+        }
+        let mut row = self.inner.ledger.run(id).map_err(|error| ledger_fault(&error))?.ok_or_else(unknown)?;
+        if Status::from_word(&row.status).is_none_or(|status| !status.is_terminal()) {
+            // Its end is being looked for, after a restart; or it ended between the two looks.
+            self.recovered().await;
+            if let Some(live) = self.find_live(id) {
+                return Ok(Found::Live(live));
+            }
+            row = self.inner.ledger.run(id).map_err(|error| ledger_fault(&error))?.ok_or_else(unknown)?;
+        }
+        Ok(Found::Ended(Box::new(row)))
     }
-    /// `send_agent_message`
-    pub async fn send_message(&self, _caller: &Caller, _request: SendRequest) -> Result<Sent, Fault> {
-        unimplemented!()
+
+    fn newest_run(&self, session: SessionId) -> Result<Option<RunId>, Fault> {
+        Ok(self.inner.ledger.newest_run(session).map_err(|error| ledger_fault(&error))?.map(|row| row.id))
     }
-    /// `fetch_agent_messages`
-    pub async fn fetch_messages(&self, _request: FetchRequest) -> Result<Inbox, Fault> {
-        unimplemented!()
+
+    /// The name of a session.
+    pub(super) fn name_of(&self, session: SessionId) -> Option<String> {
+        self.session(session).and_then(|row| row.name)
     }
+
+    pub(super) fn session(&self, session: SessionId) -> Option<SessionRow> {
+        self.inner.ledger.session(session).ok().flatten()
+    }
+}
+
+/// A run, wherever it is.
+pub(super) enum Found {
+    /// In memory.
+    Live(Arc<Live>),
+    /// In the ledger.
+    Ended(Box<RunRow>),
+}
+
+impl Found {
+    /// Its id.
+    pub(super) fn id(&self) -> RunId {
+        match self {
+            Self::Live(live) => live.id,
+            Self::Ended(row) => row.id,
+        }
+    }
+
+    /// What is known of it.
+    pub(super) fn view(&self) -> View {
+        match self {
+            Self::Live(live) => live.view(),
+            Self::Ended(row) => view_of(row.as_ref().clone()),
+        }
+    }
+}
+
+/// What a row says.
+pub(super) fn view_of(row: RunRow) -> View {
+    let outline: Outline = serde_json::from_str(&row.state).unwrap_or_default();
+    View { row, outline, durable: true }
 }

@@ -29,6 +29,8 @@ pub enum Cause {
     Ledger,
     /// What an earlier host left behind.
     Recovery,
+    /// The host broke down while it drove the run.
+    Defect,
 }
 
 /// How the component ended.

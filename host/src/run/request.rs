@@ -53,7 +53,8 @@ pub struct MessagePart {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Message {
-    /// At least one.
+    /// At least one, at most 64.
+    #[schemars(length(min = 1, max = 64))]
     pub parts: Vec<MessagePart>,
 }
 
@@ -214,6 +215,7 @@ pub enum WaitFor {
 #[serde(deny_unknown_fields)]
 pub struct WaitRequest {
     /// Run ids, session names or group ids; 1 to 100.
+    #[schemars(length(min = 1, max = 100))]
     pub run_ids: Vec<String>,
     /// `any` (default) or `all`.
     #[serde(default)]
@@ -334,12 +336,13 @@ pub struct AgentsRequest {
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct SendRequest {
-    /// Name of the agent (of a session) that is to read it.
+    /// Name of the agent (of a session) that is to read it, as `list_agents` gives it.
     pub to: String,
-    /// Name of the agent that writes, if one does.
+    /// Name of the agent that writes, as it says itself.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub from: Option<String>,
-    /// The text; at most 64 KiB.
+    /// The text; at most 65536 characters.
+    #[schemars(length(max = 65_536))]
     pub text: String,
     /// Anything of yours; kept and given back.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -88,7 +88,8 @@ pub struct RunView {
     pub summary: Option<String>,
     /// What the caller gave.
     pub metadata: Option<Map<String, Value>>,
-    /// What was asked; texts over 2 KiB are cut to a preview.
+    /// What was asked, as `spawn_run` takes it; texts over 2 KiB are cut to a preview.
+    #[schemars(with = "Map<String, Value>")]
     pub request: SpawnRequest,
     /// What it gave back; in part where the run did not complete. Texts over 6 KiB are cut; the terminal event's artifact has the whole.
     pub result: Option<Completion>,

@@ -1,4 +1,7 @@
 //! The bundled backends, compiled to components at build time and embedded, so that one file is a whole installation.
+//!
+//! `build.rs` does the work; this is only its result. It leaves compiling the components for this machine, and checking
+//! what they say of themselves, to the host. It fails when the build fails, never later.
 
 /// A bundled backend.
 #[derive(Debug, Clone, Copy)]
@@ -13,5 +16,23 @@ pub struct Bundled {
     pub digest: &'static str,
 }
 
-/// All of them, by name.
-pub const BACKENDS: &[Bundled] = &[];
+/// All of them, sorted by name.
+pub const BACKENDS: &[Bundled] = include!(concat!(env!("OUT_DIR"), "/backends.rs"));
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_backend_is_a_component_and_they_are_sorted() {
+        assert!(BACKENDS.is_sorted_by_key(|backend| backend.name));
+        assert!(!BACKENDS.is_empty());
+        for backend in BACKENDS {
+            // Preamble of the binary format: the layer in bytes 6 and 7 is 1 for a component (0 for a module).
+            assert_eq!(&backend.wasm[..4], b"\0asm", "{}", backend.name);
+            assert_eq!(&backend.wasm[6..8], &[1, 0], "{}", backend.name);
+            assert_eq!(backend.digest.len(), 64);
+            assert!(backend.description.trim_start().starts_with('{'));
+        }
+    }
+}

@@ -1,0 +1,186 @@
+//! `falconer check`: what is granted, what is found, what is missing, and how to mend it. It changes nothing.
+//!
+//! Exit codes: 0 nothing is wrong (warnings aside); 1 something is; 2 the configuration cannot be read.
+
+use std::collections::BTreeMap;
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use serde_json::{Value, json};
+
+use super::exit::Exit;
+use super::{Globals, colours, fail, fail_config, put};
+use crate::backend::{Backend, Engine, Registry, State};
+use crate::config::Config;
+use crate::daemon::host::{Places, engine_options};
+use crate::daemon::{DirFinding, inspect_dir};
+use crate::policy::{Finding, Policy, Severity};
+
+/// How the finding about the data directory is named.
+const DATA_DIR: &str = "data directory";
+
+/// Arguments of `falconer check`.
+#[derive(Debug, clap::Args)]
+pub struct Args {}
+
+/// Looks at everything and prints it.
+pub async fn run(globals: &Globals, _args: Args) -> ExitCode {
+    let config = match globals.overrides().and_then(|overrides| Config::read(&overrides)) {
+        Ok(config) => Arc::new(config),
+        Err(errors) => return fail_config(&errors),
+    };
+    // What was compiled before is used; without a data directory nothing is made.
+    let cache = Some(Places::of(&config.data_dir).cache).filter(|dir| inspect_dir(dir) == DirFinding::Private);
+    let engine = match Engine::new(engine_options(&config, cache)) {
+        Ok(engine) => engine,
+        Err(fault) => return fail(&fault),
+    };
+    let found = Registry::open(engine, &config).list().await;
+    let policy = Policy::resolve(&config);
+    let client_env: BTreeMap<String, String> =
+        policy.client_env_names().into_iter().filter_map(|name| std::env::var(&name).ok().map(|value| (name, value))).collect();
+
+    let mut sections = vec![("host".to_owned(), policy.report_host())];
+    // What the daemon demands of its directory is more than what the policy looks at.
+    sections[0].1.retain(|finding| finding.subject != DATA_DIR);
+    sections[0].1.push(data_dir(&config));
+    let mut granted = policy.report(&client_env);
+    for backend in found {
+        let mut findings = vec![component(&backend)];
+        findings.append(&mut granted.remove(&backend.name).unwrap_or_default());
+        sections.push((format!("backend {}", backend.name), findings));
+    }
+    for (name, mut findings) in granted {
+        if config.backend(&name).enabled {
+            let missing = bad(
+                "component",
+                format!("there is none in {}", config.plugins_dir),
+                format!("put {name}.wasm there, or remove [backends.{name}]"),
+            );
+            findings.insert(0, missing);
+        }
+        sections.push((format!("backend {name}"), findings));
+    }
+    let errors = count(&sections, Severity::Error);
+    if globals.json {
+        put(format_args!("{}", as_json(&sections, errors == 0)));
+    } else {
+        print(&sections);
+    }
+    if errors == 0 { Exit::Completed } else { Exit::Failed }.into()
+}
+
+fn bad(subject: &str, message: String, hint: String) -> Finding {
+    Finding { severity: Severity::Error, subject: subject.into(), message, hint: Some(hint) }
+}
+
+fn good(subject: &str, message: String) -> Finding {
+    Finding { severity: Severity::Good, subject: subject.into(), message, hint: None }
+}
+
+fn component(backend: &Backend) -> Finding {
+    let version = backend.description.as_ref().map_or_else(String::new, |description| format!(" {}", description.version));
+    let digest = backend.digest.get(..12).unwrap_or(&backend.digest);
+    let what = format!("{}{version}, {}, {digest}", backend.name, backend.source);
+    match &backend.state {
+        State::Ready => good("component", what),
+        State::Disabled => good("component", format!("{what}: turned off")),
+        State::Failed(fault) => bad(
+            "component",
+            format!("{what}: {} ({})", fault.message, fault.code),
+            fault.hint.clone().unwrap_or_else(|| "replace the file".into()),
+        ),
+    }
+}
+
+fn data_dir(config: &Config) -> Finding {
+    let dir = &config.data_dir;
+    const ELSEWHERE: &str = "choose another one with data_dir, --data-dir or FALCONER_DATA_DIR";
+    match inspect_dir(dir) {
+        DirFinding::Private => good(DATA_DIR, format!("{dir}: closed to other users")),
+        DirFinding::Missing => good(DATA_DIR, format!("{dir}: will be made")),
+        DirFinding::Open { empty: true, .. } => good(DATA_DIR, format!("{dir}: empty, will be closed to other users")),
+        DirFinding::Open { mode, .. } => {
+            bad(DATA_DIR, format!("{dir}: other users can reach it (mode {mode:o})"), format!("chmod 700 {dir}"))
+        }
+        DirFinding::NotOurs { owner } => bad(DATA_DIR, format!("{dir}: belongs to user {owner}"), ELSEWHERE.into()),
+        DirFinding::Unusable { reason } => bad(DATA_DIR, format!("{dir}: {reason}"), ELSEWHERE.into()),
+    }
+}
+
+type Sections = Vec<(String, Vec<Finding>)>;
+
+fn count(sections: &Sections, severity: Severity) -> usize {
+    sections.iter().flat_map(|(_, findings)| findings).filter(|finding| finding.severity == severity).count()
+}
+
+const fn word(severity: Severity) -> &'static str {
+    match severity {
+        Severity::Good => "ok",
+        Severity::Warning => "warning",
+        Severity::Error => "error",
+    }
+}
+
+fn as_json(sections: &Sections, well: bool) -> Value {
+    let sections: serde_json::Map<String, Value> = sections
+        .iter()
+        .map(|(name, findings)| {
+            let findings = findings
+                .iter()
+                .map(|finding| {
+                    json!({ "severity": word(finding.severity), "subject": finding.subject, "message": finding.message, "hint": finding.hint })
+                })
+                .collect();
+            (name.clone(), Value::Array(findings))
+        })
+        .collect();
+    json!({ "ok": well, "findings": sections })
+}
+
+fn print(sections: &Sections) {
+    let colours = colours();
+    for (name, findings) in sections {
+        if colours {
+            put(format_args!("\x1b[1m{name}\x1b[0m"));
+        } else {
+            put(format_args!("{name}"));
+        }
+        for finding in findings {
+            let mark = word(finding.severity);
+            let (on, off) = match finding.severity {
+                _ if !colours => ("", ""),
+                Severity::Good => ("\x1b[32m", "\x1b[0m"),
+                Severity::Warning => ("\x1b[33m", "\x1b[0m"),
+                Severity::Error => ("\x1b[31m", "\x1b[0m"),
+            };
+            put(format_args!("  {on}{mark:<7}{off} {}: {}", finding.subject, finding.message));
+            if let Some(hint) = &finding.hint {
+                put(format_args!("          hint: {hint}"));
+            }
+        }
+    }
+    let (errors, warnings) = (count(sections, Severity::Error), count(sections, Severity::Warning));
+    put(format_args!("{errors} error{}, {warnings} warning{}", plural(errors), plural(warnings)));
+}
+
+const fn plural(count: usize) -> &'static str {
+    if count == 1 { "" } else { "s" }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_wrong_is_counted_and_named() {
+        let sections = vec![
+            ("host".to_owned(), vec![good("data directory", "/d".into())]),
+            ("backend x".to_owned(), vec![bad("component", "no".into(), "mend".into())]),
+        ];
+        assert_eq!((count(&sections, Severity::Error), count(&sections, Severity::Good)), (1, 1));
+        let json = as_json(&sections, false);
+        assert_eq!(json["findings"]["backend x"][0]["severity"], "error");
+        assert_eq!(json["ok"], false);
+    }
+}

@@ -1,0 +1,262 @@
+//! `falconer run`: start a run and follow it.
+
+use std::io::Read;
+use std::process::ExitCode;
+
+use camino::Utf8PathBuf;
+use serde_json::{Map, Value, json};
+
+use super::Globals;
+use super::client::{self, Client};
+use super::exit::{Exit, end};
+use super::follow::{self, Interrupts};
+use super::show::{self, Screen};
+use crate::fault::{Fault, code};
+use crate::run::request::SpawnRequest;
+use crate::run::view::{Plan, Spawned};
+
+/// Start a run, show what it does and says, and end as it ends.
+///
+/// Standard output has what the run gives, standard error what it does. The first Ctrl-C stops the run and waits for the
+/// receipt; the second leaves it. Exit codes: 0 completed, 1 failed, 2 wrong usage or configuration, 3 cancelled,
+/// 4 refused, 5 lost, 6 needs an answer, 7 no host, 130 left.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// The backend, as `falconer backends` lists it.
+    pub backend: String,
+    /// What is to be done; `-` reads it from standard input.
+    pub prompt: Option<String>,
+    /// A key of the backend's config with a text as its value.
+    #[arg(long = "set", value_name = "KEY=TEXT")]
+    pub set: Vec<String>,
+    /// A key of the backend's config with a JSON value.
+    #[arg(long = "config-json", value_name = "KEY=JSON")]
+    pub config_json: Vec<String>,
+    /// The working directory; by default this one.
+    #[arg(long)]
+    pub cwd: Option<Utf8PathBuf>,
+    /// A name for the session, by which it can be called afterwards.
+    #[arg(long)]
+    pub name: Option<String>,
+    /// A label, such as `worker`.
+    #[arg(long)]
+    pub role: Option<String>,
+    /// Continue this session instead of a new one.
+    #[arg(long, value_name = "ses_…")]
+    pub session: Option<String>,
+    /// Where to run, by name.
+    #[arg(long)]
+    pub target: Option<String>,
+    /// Standing instructions.
+    #[arg(long)]
+    pub instructions: Option<String>,
+    /// Stop the run after this time, e.g. `90s`, `20m`, `2h`.
+    #[arg(long, value_name = "TIME", value_parser = seconds)]
+    pub timeout: Option<u64>,
+    /// Stop the run when nothing happened in it for this time.
+    #[arg(long, value_name = "TIME", value_parser = seconds)]
+    pub idle_timeout: Option<u64>,
+    /// Makes a retry safe: the same key and arguments give the same run.
+    #[arg(long, value_name = "KEY")]
+    pub request_key: Option<String>,
+    /// Say what would be done, and start nothing.
+    #[arg(long)]
+    pub plan: bool,
+    /// Print the run's id and go; it goes on without this command.
+    #[arg(long)]
+    pub detach: bool,
+    /// For `exec` the program and its arguments; for other backends the prompt.
+    #[arg(last = true, value_name = "ARGS")]
+    pub args: Vec<String>,
+}
+
+/// The command.
+pub async fn run(globals: &Globals, args: Args) -> ExitCode {
+    end(start(globals, args).await)
+}
+
+async fn start(globals: &Globals, args: Args) -> Result<Exit, Fault> {
+    let (detach, plan) = (args.detach, args.plan);
+    let request = request(args)?;
+    let client = client::connect(globals).await?;
+    let exit = if plan { planned(&client, &request, globals.json).await } else { started(&client, request, detach, globals.json).await };
+    client.close().await;
+    exit
+}
+
+async fn started(client: &Client, request: SpawnRequest, detach: bool, json: bool) -> Result<Exit, Fault> {
+    let mut interrupts = Interrupts::new()?;
+    let spawned: Spawned = tokio::select! {
+        spawned = client.call("spawn_run", &request) => spawned?,
+        () = interrupts.next() => {
+            let fault = Fault::new("interrupted", "interrupted before the host said that the run was taken");
+            return Err(fault.hint("`falconer runs` shows whether it was"));
+        }
+    };
+    if detach {
+        let line = if json { serde_json::to_string(&spawned).unwrap_or_default() } else { spawned.run_id.to_string() };
+        show::print(&format!("{line}\n")).map_err(|error| follow::closed(&error))?;
+        return Ok(Exit::Completed);
+    }
+    let mut screen = Screen::new(json);
+    let run = spawned.run_id.to_string();
+    screen.note(&format!("{run} {}", spawned.status.word())).map_err(|error| follow::closed(&error))?;
+    follow::follow(client, &run, 0, &mut screen, &mut interrupts).await
+}
+
+async fn planned(client: &Client, request: &SpawnRequest, json: bool) -> Result<Exit, Fault> {
+    let plan: Plan = client.call("plan_run", request).await?;
+    let text = if json { format!("{}\n", serde_json::to_string(&plan).unwrap_or_default()) } else { told(&plan) };
+    show::print(&text).map_err(|error| follow::closed(&error))?;
+    Ok(if plan.allowed { Exit::Completed } else { Exit::Rejected })
+}
+
+/// A plan, for people.
+fn told(plan: &Plan) -> String {
+    let mut text = format!("{}\n", show::inert(&plan.summary));
+    for action in &plan.actions {
+        let verdict = if action.allowed { "allowed" } else { "REFUSED" };
+        text.push_str(&format!("  {verdict}  {} {}  ({})\n", action.kind, show::inert(&action.detail.to_string()), action.rule));
+    }
+    for unknown in &plan.unknown {
+        text.push_str(&format!("  unknown  {}\n", show::inert(unknown)));
+    }
+    if let Some(refusal) = &plan.refusal {
+        text.push_str(&format!("refused: {} ({})\n", refusal.message, refusal.code));
+        if let Some(hint) = &refusal.hint {
+            text.push_str(&format!("  {hint}\n"));
+        }
+    }
+    text
+}
+
+fn wrong(message: String) -> Fault {
+    Fault::new(code::INVALID_ARGUMENT, message)
+}
+
+/// The request that the arguments stand for.
+fn request(args: Args) -> Result<SpawnRequest, Fault> {
+    let mut config = Map::new();
+    for pair in &args.set {
+        let (key, text) = pair.split_once('=').ok_or_else(|| wrong(format!("--set {pair}: write KEY=TEXT")))?;
+        config.insert(key.to_owned(), Value::String(text.to_owned()));
+    }
+    for pair in &args.config_json {
+        let (key, text) = pair.split_once('=').ok_or_else(|| wrong(format!("--config-json {pair}: write KEY=JSON")))?;
+        let value = serde_json::from_str(text)
+            .map_err(|error| wrong(format!("--config-json {key}: {error}")).hint(format!("for a text write --set {key}={text}")))?;
+        config.insert(key.to_owned(), value);
+    }
+    let mut prompt = match args.prompt.as_deref() {
+        Some("-") => Some(standard_input()?),
+        _ => args.prompt,
+    };
+    if let Some((program, rest)) = args.args.split_first() {
+        if args.backend == "exec" {
+            config.insert("program".to_owned(), json!(program));
+            config.insert("args".to_owned(), json!(rest));
+        } else if prompt.is_none() {
+            prompt = Some(args.args.join(" "));
+        } else {
+            return Err(wrong("the prompt is given twice".to_owned()).hint("write it before `--` or after it"));
+        }
+    }
+    Ok(SpawnRequest {
+        backend: args.backend,
+        prompt,
+        config: Some(config).filter(|config| !config.is_empty()),
+        cwd: args.cwd.map(absolute).transpose()?,
+        session_id: args.session,
+        target: args.target,
+        name: args.name,
+        role: args.role,
+        instructions: args.instructions,
+        timeout_s: args.timeout,
+        idle_timeout_s: args.idle_timeout,
+        request_key: args.request_key,
+        ..SpawnRequest::default()
+    })
+}
+
+/// The most that is read as a prompt.
+const MAX_INPUT: u64 = 8 << 20;
+
+fn standard_input() -> Result<String, Fault> {
+    let mut text = String::new();
+    let read = std::io::stdin().lock().take(MAX_INPUT + 1).read_to_string(&mut text);
+    read.map_err(|error| wrong(format!("the prompt on standard input cannot be read: {error}")))?;
+    if text.len() as u64 > MAX_INPUT {
+        return Err(wrong(format!("the prompt on standard input is larger than {} MiB", MAX_INPUT >> 20)));
+    }
+    Ok(text)
+}
+
+fn absolute(path: Utf8PathBuf) -> Result<String, Fault> {
+    let path = camino::absolute_utf8(&path).map_err(|error| wrong(format!("--cwd {path}: {error}")))?;
+    Ok(path.into_string())
+}
+
+/// Seconds out of `90`, `90s`, `20m`, `2h`, `1d`.
+fn seconds(text: &str) -> Result<u64, String> {
+    let (number, unit) = text.find(|letter: char| !letter.is_ascii_digit()).map_or((text, "s"), |at| text.split_at(at));
+    let factor = match unit.trim() {
+        "s" => 1,
+        "m" | "min" => 60,
+        "h" => 3_600,
+        "d" => 86_400,
+        other => return Err(format!("`{other}` is no unit of time; write s, m, h or d, e.g. 90s or 2h")),
+    };
+    let number: u64 = number.parse().map_err(|_| "write a number with a unit, e.g. 90s or 2h".to_owned())?;
+    number.checked_mul(factor).filter(|seconds| *seconds > 0).ok_or_else(|| "must be more than 0 and not endless".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+
+    #[derive(Parser)]
+    struct Line {
+        #[command(flatten)]
+        args: Args,
+    }
+
+    fn parsed(line: &[&str]) -> Result<SpawnRequest, Fault> {
+        request(Line::try_parse_from(std::iter::once("run").chain(line.iter().copied())).unwrap().args)
+    }
+
+    #[test]
+    fn a_command_after_two_dashes_is_for_exec() {
+        let request = parsed(&["exec", "--timeout", "2m", "--", "make", "-j2", "--", "test"]).unwrap();
+        assert_eq!(Value::Object(request.config.unwrap()), json!({ "program": "make", "args": ["-j2", "--", "test"] }));
+        assert_eq!((request.prompt, request.timeout_s), (None, Some(120)));
+    }
+
+    #[test]
+    fn words_after_two_dashes_are_the_prompt_of_others() {
+        assert_eq!(parsed(&["claude", "--", "-x", "is", "what?"]).unwrap().prompt.as_deref(), Some("-x is what?"));
+        assert_eq!(parsed(&["claude", "one", "--", "two"]).unwrap_err().code, code::INVALID_ARGUMENT);
+    }
+
+    #[test]
+    fn config_is_text_or_json() {
+        let request = parsed(&["claude", "hi", "--set", "model=haiku", "--set", "n=5", "--config-json", "max_turns=5"]).unwrap();
+        assert_eq!(Value::Object(request.config.unwrap()), json!({ "model": "haiku", "n": "5", "max_turns": 5 }));
+        let fault = parsed(&["claude", "hi", "--config-json", "model=haiku"]).unwrap_err();
+        assert_eq!(fault.hint.as_deref(), Some("for a text write --set model=haiku"));
+        assert!(parsed(&["claude", "hi", "--set", "model"]).is_err());
+    }
+
+    #[test]
+    fn a_relative_cwd_is_made_absolute() {
+        let cwd = parsed(&["exec", "--cwd", "src"]).unwrap().cwd.unwrap();
+        assert!(cwd.starts_with('/') && cwd.ends_with("/src"), "{cwd}");
+    }
+
+    #[test]
+    fn times_have_units() {
+        assert_eq!(["90", "90s", "20m", "2h", "1d"].map(|text| seconds(text).unwrap()), [90, 90, 1_200, 7_200, 86_400]);
+        assert!(["", "0", "h", "2w", "-1", "1.5h", "99999999999999999999d"].iter().all(|text| seconds(text).is_err()));
+    }
+}

@@ -1,0 +1,185 @@
+//! Every default and every range, in one place. `falconer.example.toml` states the same; a test holds the two together.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use super::{Allow, Backend, Client, EnvSource, Grants, Host, Limits, ProgramGrant, SecretSource, Stop};
+
+/// A default, and between what a file may put it.
+#[derive(Debug, Clone, Copy)]
+pub struct Bound<T> {
+    /// Without a word in the file.
+    pub default: T,
+    /// The least that is taken.
+    pub least: T,
+    /// The most that is taken.
+    pub most: T,
+}
+
+const fn bound<T>(default: T, least: T, most: T) -> Bound<T> {
+    Bound { default, least, most }
+}
+
+const fn ms(count: u64) -> Duration {
+    Duration::from_millis(count)
+}
+const fn s(count: u64) -> Duration {
+    Duration::from_secs(count)
+}
+const MINUTE: u64 = 60;
+const HOUR: u64 = 60 * MINUTE;
+const DAY: u64 = 24 * HOUR;
+const MIB: u64 = 1 << 20;
+const GIB: u64 = 1 << 30;
+
+/// Where programs are looked for. `~` is expanded as in the file. Not the client's PATH: two clients must mean the same program.
+pub const PATH: &[&str] = &["~/.local/bin", "/usr/local/bin", "/usr/bin", "/bin"];
+
+/// `[stop] ask`: a polite agent needs a second or two to write its last line.
+pub const ASK: Bound<Duration> = bound(s(5), s(0), s(10 * MINUTE));
+/// `[stop] terminate`
+pub const TERMINATE: Bound<Duration> = bound(s(5), s(0), s(10 * MINUTE));
+/// `[stop] drain`
+pub const DRAIN: Bound<Duration> = bound(ms(200), s(0), s(10));
+/// `[stop] prove`
+pub const PROVE: Bound<Duration> = bound(s(5), ms(100), s(60));
+
+/// `[host] runs`
+pub const HOST_RUNS: Bound<u32> = bound(64, 1, 100_000);
+/// `[host] queued`
+pub const HOST_QUEUED: Bound<u32> = bound(1_000, 0, 1_000_000);
+/// `[host] depth`
+pub const HOST_DEPTH: Bound<u32> = bound(3, 0, 3);
+/// `[host] question`: a person is asked; a quarter of an hour is a coffee, not a holiday.
+pub const HOST_QUESTION: Bound<Duration> = bound(s(15 * MINUTE), s(1), s(7 * DAY));
+/// `[host] call`
+pub const HOST_CALL: Bound<Duration> = bound(s(5), ms(10), s(60));
+/// `[host] retention`
+pub const HOST_RETENTION: Bound<Duration> = bound(s(30 * DAY), s(HOUR), s(3650 * DAY));
+
+/// `limits.runs`
+pub const RUNS: Bound<u32> = bound(16, 1, 100_000);
+/// `limits.wall`: long enough for a build; agents have [`AGENT_WALL`].
+pub const WALL: Bound<Duration> = bound(s(2 * HOUR), s(1), s(30 * DAY));
+/// `limits.wall` of `claude`: an agent works for hours, and a forgotten one is ended before the next working day.
+pub const AGENT_WALL: Duration = s(12 * HOUR);
+/// `limits.idle`: none without a word, because a silent compiler is at work too. The default here stands for nothing.
+pub const IDLE: Bound<Duration> = bound(s(0), s(1), s(30 * DAY));
+/// `limits.memory`
+pub const MEMORY: Bound<u64> = bound(64 * MIB, MIB, 4 * GIB);
+/// `limits.memory` of `claude`: an agent's messages are large.
+pub const AGENT_MEMORY: u64 = 256 * MIB;
+/// `limits.call_cpu`: a call parses some 100 KiB in a millisecond; two seconds is a loop.
+pub const CALL_CPU: Bound<Duration> = bound(s(2), ms(10), s(60));
+/// `limits.cpu`
+pub const CPU: Bound<Duration> = bound(s(10 * MINUTE), ms(100), s(7 * DAY));
+/// `limits.events`
+pub const EVENTS: Bound<u64> = bound(1_000_000, 10, 100_000_000);
+/// `limits.output`: a program that prints 1 GiB still fits with what its events add.
+pub const OUTPUT: Bound<u64> = bound(2 * GIB, 64 << 10, 1 << 40);
+/// `limits.events_per_s`
+pub const EVENTS_PER_S: Bound<u32> = bound(100_000, 10, 10_000_000);
+/// `limits.children`
+pub const CHILDREN: Bound<u32> = bound(8, 0, 1_000);
+/// `max_args` of a program
+pub const MAX_ARGS: Bound<u32> = bound(4_096, 0, 4_096);
+
+/// What the environment of `claude` is made of: its home and its login, the language, the way out to the net.
+const CLAUDE_ENV: &[&str] = &[
+    "HOME",
+    "LANG",
+    "LC_ALL",
+    "TZ",
+    "USER",
+    "LOGNAME",
+    "SHELL",
+    "ANTHROPIC_BASE_URL",
+    "ANTHROPIC_MODEL",
+    "ANTHROPIC_SMALL_FAST_MODEL",
+    "CLAUDE_CONFIG_DIR",
+    "HTTP_PROXY",
+    "HTTPS_PROXY",
+    "NO_PROXY",
+    "SSL_CERT_FILE",
+    "NODE_EXTRA_CA_CERTS",
+];
+/// Any one of them is a login.
+const CLAUDE_SECRETS: &[&str] = &["ANTHROPIC_API_KEY", "ANTHROPIC_AUTH_TOKEN", "CLAUDE_CODE_OAUTH_TOKEN"];
+/// The modes that do not do away with the questions.
+const CLAUDE_MODES: &[&str] = &["default", "plan", "acceptEdits"];
+/// The grant of programs is the fence of `exec`; what is called within it is the run's own choice.
+const EXEC_KEYS: &[&str] = &["program", "args", "stdin", "env", "cwd", "lines"];
+
+/// The backends that are inside the program.
+pub const BUNDLED: &[&str] = &["claude", "exec"];
+
+/// `[client]`
+pub const fn client() -> Client {
+    Client { cwd_is_workspace: true }
+}
+
+/// `[stop]`
+pub const fn stop() -> Stop {
+    Stop { ask: ASK.default, terminate: TERMINATE.default, drain: DRAIN.default, prove: PROVE.default }
+}
+
+/// `[host]`
+pub const fn host() -> Host {
+    Host {
+        runs: HOST_RUNS.default,
+        queued: HOST_QUEUED.default,
+        depth: HOST_DEPTH.default,
+        question: HOST_QUESTION.default,
+        call: HOST_CALL.default,
+        retention: HOST_RETENTION.default,
+    }
+}
+
+/// `[backends.NAME.limits]`
+pub const fn limits() -> Limits {
+    Limits {
+        runs: RUNS.default,
+        wall: WALL.default,
+        idle: None,
+        memory: MEMORY.default,
+        call_cpu: CALL_CPU.default,
+        cpu: CPU.default,
+        events: EVENTS.default,
+        output: OUTPUT.default,
+        events_per_s: EVENTS_PER_S.default,
+        children: CHILDREN.default,
+    }
+}
+
+/// What a backend has without a word in the file: a bundled one the least it needs, any other nothing.
+#[must_use]
+pub fn backend(name: &str) -> Backend {
+    let nothing = Backend {
+        enabled: true,
+        digest: None,
+        config: serde_json::Map::new(),
+        grants: Grants::default(),
+        allow: BTreeMap::new(),
+        limits: limits(),
+    };
+    match name {
+        "exec" => Backend { allow: EXEC_KEYS.iter().map(|key| ((*key).to_owned(), Allow::Any)).collect(), ..nothing },
+        "claude" => {
+            let mut allow: BTreeMap<String, Allow> =
+                ["model", "max_turns", "effort"].into_iter().map(|key| (key.to_owned(), Allow::Any)).collect();
+            allow.insert("permission_mode".into(), Allow::OneOf(CLAUDE_MODES.iter().map(|mode| (*mode).into()).collect()));
+            Backend {
+                grants: Grants {
+                    programs: BTreeMap::from([("claude".to_owned(), ProgramGrant::any("claude"))]),
+                    env: CLAUDE_ENV.iter().map(|key| ((*key).to_owned(), EnvSource::Client)).collect(),
+                    secrets: CLAUDE_SECRETS.iter().map(|key| ((*key).to_owned(), SecretSource::Env((*key).to_owned()))).collect(),
+                    ..Grants::default()
+                },
+                allow,
+                limits: Limits { wall: AGENT_WALL, memory: AGENT_MEMORY, ..nothing.limits },
+                ..nothing
+            }
+        }
+        _ => nothing,
+    }
+}

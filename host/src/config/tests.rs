@@ -1,0 +1,491 @@
+use std::time::Duration;
+
+use camino::{Utf8Path, Utf8PathBuf};
+use serde_json::json;
+
+use super::*;
+
+const EXAMPLE: &str = include_str!("../../../falconer.example.toml");
+const FILE: &str = "/etc/falconer/falconer.toml";
+
+fn parse(text: &str) -> Result<Config, ConfigErrors> {
+    Config::parse(text, Some(Utf8Path::new(FILE)), &Overrides::at_home("/home/u"))
+}
+
+/// The errors of a text, as a person sees them, without the name of the file.
+fn errors(text: &str) -> String {
+    parse(text).unwrap_err().to_string().replace("/etc/falconer/", "")
+}
+
+fn defaults_at_home() -> Config {
+    Config::parse("", None, &Overrides::at_home("/home/u")).unwrap()
+}
+
+#[test]
+fn no_file_means_the_defaults() {
+    let home = tempfile::tempdir().unwrap();
+    let home = Utf8PathBuf::from_path_buf(home.path().to_owned()).unwrap();
+    let config = Config::read(&Overrides::at_home(home.clone())).unwrap();
+    assert_eq!(config.file, None);
+    assert_eq!(config.data_dir, home.join(".local/share/falconer"));
+    assert_eq!(config.plugins_dir, home.join(".local/share/falconer/plugins"));
+    assert_eq!(config.path[0], home.join(".local/bin"));
+    assert_eq!(config.backends.keys().collect::<Vec<_>>(), ["claude", "exec"]);
+    assert_eq!(config.digest.len(), 64);
+    let exec = config.backend("exec");
+    assert_eq!(exec.grants, Grants::default());
+    let other = config.backend("third-party");
+    assert!(other.enabled && other.allow.is_empty() && other.grants == Grants::default());
+    let claude = config.backend("claude");
+    assert_eq!(claude.grants.programs["claude"], ProgramGrant::any("claude"));
+    assert_eq!(claude.limits.wall, Duration::from_secs(12 * 3600));
+    assert_eq!(claude.allow["permission_mode"], Allow::OneOf(vec!["default".into(), "plan".into(), "acceptEdits".into()]));
+}
+
+#[test]
+fn the_file_is_found_by_argument_then_at_home() {
+    let dir = tempfile::tempdir().unwrap();
+    let home = Utf8PathBuf::from_path_buf(dir.path().to_owned()).unwrap();
+    let default = home.join(".config/falconer/falconer.toml");
+    std::fs::create_dir_all(default.parent().unwrap()).unwrap();
+    std::fs::write(&default, "[host]\nruns = 3\n").unwrap();
+    let other = home.join("other.toml");
+    std::fs::write(&other, "data_dir = \"state\"\n[host]\nruns = 4\n").unwrap();
+
+    let at_home = Config::read(&Overrides::at_home(home.clone())).unwrap();
+    assert_eq!((at_home.host.runs, at_home.file), (3, Some(default)));
+    let named = Overrides { config: Some(other.clone()), ..Overrides::at_home(home.clone()) };
+    let config = Config::read(&named).unwrap();
+    assert_eq!((config.host.runs, config.file.as_ref()), (4, Some(&other)));
+    assert_eq!(config.data_dir, home.join("state"), "relative to the file");
+    assert_eq!(config.plugins_dir, home.join("state/plugins"), "below the data directory");
+
+    let given = Overrides { data_dir: Some("/d".into()), plugins: Some("/p".into()), ..named.clone() };
+    let config = Config::read(&given).unwrap();
+    assert_eq!((config.data_dir, config.plugins_dir), ("/d".into(), "/p".into()), "what is given goes before the file");
+
+    std::fs::remove_file(&other).unwrap();
+    let gone = Config::read(&named).unwrap_err().to_string();
+    assert_eq!(
+        gone,
+        format!(
+            "error: {other}: no such file\n  hint: name a file that is there with --config or FALCONER_CONFIG, or name none: then the defaults hold"
+        )
+    );
+    let directory = Overrides { config: Some(home.clone()), ..Overrides::at_home(home.clone()) };
+    assert!(Config::read(&directory).unwrap_err().to_string().contains("not a regular file"));
+    std::fs::write(&other, b"path = \"\xff\"").unwrap();
+    assert!(Config::read(&named).unwrap_err().to_string().contains("other.toml: not UTF-8"));
+    std::fs::write(&other, vec![b'#'; (1 << 20) + 1]).unwrap();
+    assert!(Config::read(&named).unwrap_err().to_string().contains("larger than 1 MiB"));
+}
+
+#[test]
+fn every_key_is_read() {
+    let config = parse(
+        r#"
+data_dir = "~/state"
+plugins_dir = "/srv/plugins"
+path = ["~/bin", "/bin"]
+[client]
+cwd_is_workspace = false
+[stop]
+ask = "1s"
+terminate = "2s"
+drain = "300ms"
+prove = "4s"
+[host]
+runs = 1
+queued = 2
+depth = 0
+question = "5m"
+call = "6s"
+retention = "7d"
+[profiles]
+reviewer = { file = "r.md" }
+brief = { text = "Be brief." }
+[backends.exec]
+enabled = false
+digest = "SHA256:AB"
+config = { lines = true, depth = 3, ratio = 0.5, list = [1, "a"], map = { z = 1, a = 2 } }
+[backends.exec.grants]
+programs = { sh = "/bin/sh", make = "make", mine = "~/bin/mine", rel = "./tool", git = { path = "git", first = ["-P"], allow = ['[a-z]+'], max_args = 3 } }
+workspaces = ["~/src", "/work", "here"]
+env = ["LANG", "CARGO_HOME"]
+hosts = ["Build.example.org:443", "[::1]:22"]
+secrets = { token = { env = "BUILD_TOKEN" }, file = { file = "~/t" }, cmd = { command = ["pass", "show"] } }
+[backends.exec.allow]
+program = ["sh", "make"]
+stdin = false
+extra = true
+[backends.exec.limits]
+runs = 1
+wall = "2s"
+idle = "3s"
+memory = "4 MiB"
+call_cpu = "50ms"
+cpu = "6s"
+events = 70
+output = "80 KiB"
+events_per_s = 90
+children = 10
+[backends.mine.grants.env]
+LANG = "C.UTF-8"
+TERM = true
+"#
+        .replace("SHA256:AB", &format!("sha256:{}", "AB".repeat(32)))
+        .as_str(),
+    )
+    .map_err(|errors| errors.to_string())
+    .unwrap();
+    assert_eq!(config.data_dir, "/home/u/state");
+    assert_eq!(config.plugins_dir, "/srv/plugins");
+    assert_eq!(config.path, ["/home/u/bin", "/bin"]);
+    assert!(!config.client.cwd_is_workspace);
+    let (s, ms) = (Duration::from_secs, Duration::from_millis);
+    assert_eq!(config.stop, Stop { ask: s(1), terminate: s(2), drain: ms(300), prove: s(4) });
+    assert_eq!(config.host, Host { runs: 1, queued: 2, depth: 0, question: s(300), call: s(6), retention: s(7 * 86_400) });
+    assert_eq!(config.profiles["reviewer"], Profile::File("/etc/falconer/r.md".into()));
+    assert_eq!(config.profiles["brief"], Profile::Text("Be brief.".into()));
+    let exec = config.backend("exec");
+    assert!(!exec.enabled);
+    assert_eq!(exec.digest.as_deref(), Some("ab".repeat(32).as_str()));
+    assert_eq!(
+        Value::Object(exec.config.clone()),
+        json!({"lines": true, "depth": 3, "ratio": 0.5, "list": [1, "a"], "map": {"a": 2, "z": 1}})
+    );
+    let programs = &exec.grants.programs;
+    assert_eq!(programs["sh"], ProgramGrant::any("/bin/sh"));
+    assert_eq!(programs["make"], ProgramGrant::any("make"));
+    assert_eq!(programs["mine"], ProgramGrant::any("/home/u/bin/mine"));
+    assert_eq!(programs["rel"], ProgramGrant::any("/etc/falconer/tool"));
+    assert_eq!(
+        programs["git"],
+        ProgramGrant { program: "git".into(), first: vec!["-P".into()], allow: vec!["[a-z]+".into()], max_args: Some(3) }
+    );
+    assert_eq!(exec.grants.workspaces, ["/home/u/src", "/work", "/etc/falconer/here"]);
+    assert_eq!(exec.grants.env, BTreeMap::from([("CARGO_HOME".into(), EnvSource::Client), ("LANG".into(), EnvSource::Client)]));
+    assert_eq!(exec.grants.hosts, ["build.example.org:443", "[::1]:22"]);
+    assert_eq!(exec.grants.secrets["token"], SecretSource::Env("BUILD_TOKEN".into()));
+    assert_eq!(exec.grants.secrets["file"], SecretSource::File("/home/u/t".into()));
+    assert_eq!(exec.grants.secrets["cmd"], SecretSource::Command(vec!["pass".into(), "show".into()]));
+    assert_eq!(exec.allow["program"], Allow::OneOf(vec![json!("sh"), json!("make")]));
+    assert_eq!((exec.allow.get("stdin"), exec.allow.get("extra")), (None, Some(&Allow::Any)));
+    assert_eq!(
+        exec.limits,
+        Limits {
+            runs: 1,
+            wall: s(2),
+            idle: Some(s(3)),
+            memory: 4 << 20,
+            call_cpu: ms(50),
+            cpu: s(6),
+            events: 70,
+            output: 80 << 10,
+            events_per_s: 90,
+            children: 10
+        }
+    );
+    let mine = config.backend("mine");
+    assert_eq!(mine.grants.env, BTreeMap::from([("LANG".into(), EnvSource::Value("C.UTF-8".into())), ("TERM".into(), EnvSource::Client)]));
+}
+
+#[test]
+fn the_example_states_the_defaults() {
+    let example = parse(EXAMPLE).map_err(|errors| errors.to_string()).unwrap();
+    let defaults = defaults_at_home();
+    assert_eq!(example.digest, defaults.digest);
+    assert_eq!(Config { file: None, ..example }, defaults);
+}
+
+#[test]
+fn the_example_names_every_range() {
+    use defaults::*;
+    let line = |key: &str| {
+        let found = EXAMPLE
+            .lines()
+            .map(|line| line.trim_start_matches('#'))
+            .find(|line| line.starts_with(&format!("{key} = ")) && line.contains("  # "));
+        found.unwrap_or_else(|| panic!("no line for {key}")).split_whitespace().collect::<Vec<_>>().join(" ")
+    };
+    let time = |key: &str, bound: Bound<Duration>| {
+        let [default, least, most] = [bound.default, bound.least, bound.most].map(units::show_duration);
+        assert!(line(key).ends_with(&format!("{default} {least} {most}")), "{} is not {default} {least} {most}", line(key));
+    };
+    time("ask", ASK);
+    time("terminate", TERMINATE);
+    time("drain", DRAIN);
+    time("prove", PROVE);
+    time("question", HOST_QUESTION);
+    time("call", HOST_CALL);
+    time("retention", HOST_RETENTION);
+    time("wall", WALL);
+    time("call_cpu", CALL_CPU);
+    time("cpu", CPU);
+    let [least, most] = [IDLE.least, IDLE.most].map(units::show_duration);
+    assert!(line("idle").ends_with(&format!("none {least} {most}")));
+    let count = |key: &str, bound: Bound<u64>| {
+        assert!(line(key).ends_with(&format!("{} {} {}", bound.default, bound.least, bound.most)), "{}", line(key));
+    };
+    let small = |bound: Bound<u32>| Bound { default: bound.default.into(), least: bound.least.into(), most: bound.most.into() };
+    count("queued", small(HOST_QUEUED));
+    count("depth", small(HOST_DEPTH));
+    count("events", EVENTS);
+    count("events_per_s", small(EVENTS_PER_S));
+    count("children", small(CHILDREN));
+    for (section, bound) in [("[host]", HOST_RUNS), ("[backends.exec.limits]", RUNS)] {
+        let after = EXAMPLE.split_once(&format!("\n{section}\n")).unwrap().1.lines().next().unwrap();
+        let words = after.split_whitespace().collect::<Vec<_>>().join(" ");
+        assert!(words.ends_with(&format!("{} {} {}", bound.default, bound.least, bound.most)), "{words}");
+    }
+    for (key, bound) in [("memory", MEMORY), ("output", OUTPUT)] {
+        let [default, least, most] = [bound.default, bound.least, bound.most].map(units::show_size);
+        assert!(line(key).ends_with(&format!("{default} {least} {most}")), "{}", line(key));
+    }
+}
+
+#[test]
+fn every_example_in_the_example_can_be_uncommented() {
+    // Where an example stands beside the default of the same key, the example takes its place.
+    let mut lines: Vec<String> = Vec::new();
+    let mut section_start = 0;
+    for line in EXAMPLE.lines() {
+        let bare = line.strip_prefix('#').filter(|rest| rest.starts_with(|first: char| first.is_ascii_lowercase() || first == '['));
+        let text = bare.unwrap_or(line);
+        if text.starts_with('[') {
+            section_start = lines.len();
+        }
+        if let (Some(text), Some((key, _))) = (bare, text.split_once(" = ")) {
+            let same = |earlier: &String| !text.starts_with('[') && earlier.starts_with(&format!("{key} = "));
+            if let Some(at) = lines[section_start..].iter().position(same) {
+                lines.remove(section_start + at);
+            }
+        }
+        lines.push(text.to_owned());
+    }
+    let text = lines.join("\n");
+    let config = parse(&text).map_err(|errors| errors.to_string()).unwrap();
+    let exec = config.backend("exec");
+    assert_eq!(exec.grants.programs.keys().collect::<Vec<_>>(), ["git", "make", "sh"]);
+    assert_eq!(exec.grants.secrets.len(), 3);
+    assert_eq!(exec.limits.idle, Some(Duration::from_secs(900)));
+    assert_eq!(config.profiles.len(), 2);
+    assert_eq!(config.backend("mybackend").config["greeting"], json!("hello"));
+}
+
+#[test]
+fn grants_go_over_the_defaults_and_false_takes_away() {
+    let config = parse(
+        "[backends.claude.grants]\nprograms = { git = 'git' }\nenv = { FOO = 'x', HTTP_PROXY = false }\nsecrets = { ANTHROPIC_AUTH_TOKEN = false }\n[backends.claude.allow]\nmodel = ['haiku']\neffort = false\n",
+    )
+    .unwrap();
+    let claude = config.backend("claude");
+    assert_eq!(claude.grants.programs.keys().collect::<Vec<_>>(), ["claude", "git"]);
+    assert_eq!(claude.grants.env["FOO"], EnvSource::Value("x".into()));
+    assert_eq!(claude.grants.env["HOME"], EnvSource::Client);
+    assert!(!claude.grants.env.contains_key("HTTP_PROXY"));
+    assert_eq!(claude.grants.secrets.len(), 2);
+    assert_eq!(claude.allow["model"], Allow::OneOf(vec!["haiku".into()]));
+    assert!(!claude.allow.contains_key("effort") && claude.allow.contains_key("max_turns"));
+    let without = parse("[backends.claude.grants]\nprograms = { claude = false }\n").unwrap();
+    assert!(without.backend("claude").grants.programs.is_empty());
+}
+
+#[test]
+fn the_digest_is_of_the_meaning() {
+    let one = parse("[host]\nruns = 3\n[backends.x]\nconfig = { b = 1, a = { d = 1, c = 2 } }\n").unwrap();
+    let same =
+        parse("# more\n[backends.x]\nconfig = { a = { c = 2, d = 1 }, b = 0x1 }\n[host]\nruns = 3 # three\nqueued = 1000\n").unwrap();
+    assert_eq!(one.digest, same.digest);
+    let elsewhere = Config::parse("[host]\nruns = 3\n", Some("/other/f.toml".into()), &Overrides::at_home("/home/u")).unwrap();
+    assert_eq!(elsewhere.digest, parse("[host]\nruns = 3\n").unwrap().digest, "the name of the file is no part of it");
+    for text in ["[host]\nruns = 4\n", "[profiles.a]\ntext = 'x'\n", "[backends.exec.grants]\nenv = ['A']\n", "data_dir = '/x'\n"] {
+        assert_ne!(parse(text).unwrap().digest, defaults_at_home().digest, "{text}");
+    }
+    let other_home = Config::parse("", None, &Overrides::at_home("/home/v")).unwrap();
+    assert_ne!(other_home.digest, defaults_at_home().digest);
+}
+
+#[test]
+fn an_unknown_key_is_shown_with_its_line_and_what_was_meant() {
+    assert_eq!(
+        errors("[backends.exec.grants]\n\nworkspace = [\"~/src\"]\n"),
+        "error: falconer.toml:3:1: unknown key `workspace` in [backends.exec.grants]
+  |
+3 | workspace = [\"~/src\"]
+  | ^^^^^^^^^
+  hint: did you mean `workspaces`?"
+    );
+    assert_eq!(
+        errors("colour = 1\n"),
+        "error: falconer.toml:1:1: unknown key `colour` at the top of the file
+  |
+1 | colour = 1
+  | ^^^^^^
+  hint: known here: data_dir, plugins_dir, path, client, stop, host, profiles, backends"
+    );
+    assert_eq!(
+        errors("[backends.exec]\nprograms = { sh = 'sh' }\nwall = '2h'\n"),
+        "error: falconer.toml:2:1: unknown key `programs` in [backends.exec]
+  |
+2 | programs = { sh = 'sh' }
+  | ^^^^^^^^
+  hint: `programs` belongs in [backends.exec.grants]
+
+error: falconer.toml:3:1: unknown key `wall` in [backends.exec]
+  |
+3 | wall = '2h'
+  | ^^^^
+  hint: `wall` belongs in [backends.exec.limits]"
+    );
+    assert!(errors("[exec]\nenabled = true").ends_with("hint: write `[backends.exec]`"));
+}
+
+#[test]
+fn a_wrong_value_is_shown_with_its_line_and_what_to_write() {
+    assert_eq!(
+        errors("[backends.exec.limits]\nwall = 7200\nmemory = \"64\"\nruns = 0\nidle = \"90d\"\n"),
+        "error: falconer.toml:2:8: `backends.exec.limits.wall` must be a duration such as \"90s\", not a number
+  |
+2 | wall = 7200
+  |        ^^^^
+  hint: write something from \"1s\" to \"30d\"
+
+error: falconer.toml:3:10: `backends.exec.limits.memory`: `64` has no unit
+  |
+3 | memory = \"64\"
+  |          ^^^^
+  hint: write a whole number and a unit (B, KiB, MiB, GiB), as in \"64 MiB\"
+
+error: falconer.toml:4:8: `backends.exec.limits.runs` is out of range
+  |
+4 | runs = 0
+  |        ^
+  hint: write a number from 1 to 100000, without quotes
+
+error: falconer.toml:5:8: `backends.exec.limits.idle` is out of range
+  |
+5 | idle = \"90d\"
+  |        ^^^^^
+  hint: write something from \"1s\" to \"30d\""
+    );
+}
+
+#[test]
+fn a_text_that_is_no_toml_is_shown_where_it_breaks() {
+    let shown = errors("[host]\nruns = \n");
+    assert!(shown.starts_with("error: falconer.toml:2:"), "{shown}");
+    assert!(shown.contains("not TOML: "), "{shown}");
+    assert!(errors("a = 1\na = 2\n").starts_with("error: falconer.toml:2:1: not TOML: duplicate key"), "{}", errors("a = 1\na = 2\n"));
+}
+
+#[test]
+fn each_bad_value_is_one_error_with_a_hint() {
+    for (text, message) in [
+        ("client = 3", "`client` must be a table, not a number"),
+        ("[client]\ncwd_is_workspace = 'yes'", "`client.cwd_is_workspace` must be true or false, not a string"),
+        ("path = '/bin'", "`path` must be a list of strings, not a string"),
+        ("path = ['/bin:/usr/bin']", "`/bin:/usr/bin` holds a colon"),
+        ("data_dir = ''", "a path is empty"),
+        ("data_dir = '~other/x'", "only the home directory of this user"),
+        ("[host]\ndepth = 4", "`host.depth` is out of range"),
+        ("[host]\nruns = -1", "`host.runs` is out of range"),
+        ("[host]\nruns = 1.5", "must be a whole number, not a number with a fraction"),
+        ("[host]\nruns = 99999999999999999999", "`host.runs` is out of range"),
+        ("[stop]\nask = '1 hour'", "`hour` is no unit of time"),
+        ("[profiles.x]", "profile `x` needs a file or a text"),
+        ("[profiles.x]\nfile = 'a'\ntext = 'b'", "profile `x` needs a file or a text"),
+        ("[profiles]\nx = 'a'", "`profiles.x` must be a table"),
+        ("[backends]\nexec = true", "`backends.exec` must be a table, not a boolean"),
+        ("[backends.'a/b']", "`a/b` is no name of a backend"),
+        ("[backends.exec]\ndigest = 'abc'", "`digest` is not a SHA-256 in hex"),
+        ("[backends.exec]\nconfig = { x = nan }", "the number has no form in JSON"),
+        ("[backends.exec.allow]\nprogram = 'sh'", "must be true, false or a list of values, not a string"),
+        ("[backends.exec.grants]\nprograms = ['sh']", "`backends.exec.grants.programs` must be a table, not a list"),
+        ("[backends.exec.grants.programs]\nsh = 3", "program `sh` must be a path or a table, not a number"),
+        ("[backends.exec.grants.programs]\nsh = 'sh -c'", "`sh -c` is neither a path nor the name of a program"),
+        ("[backends.exec.grants.programs]\n'/bin/sh' = '/bin/sh'", "`/bin/sh` is no name for a program"),
+        ("[backends.exec.grants.programs]\nsh = { first = ['-c'] }", "program `sh` has no `path`"),
+        ("[backends.exec.grants.programs]\nsh = { path = 3, first = ['-c'] }", "must be a string, not a number"),
+        ("[backends.exec.grants.programs]\nsh = { path = 'sh', args = [] }", "unknown key `args`"),
+        ("[backends.exec.grants.programs]\nsh = { path = 'sh', max_args = 9999 }", "max_args` is out of range"),
+        ("[backends.exec.grants.programs]\nsh = { path = 'sh', allow = ['[a-'] }", "`allow` holds a bad regular expression"),
+        ("[backends.exec.grants.programs]\nsh = { path = 'sh', allow = ['a)|(?:b'] }", "`allow` holds a bad regular expression"),
+        ("[backends.exec.grants]\nenv = 'LANG'", "must be a list of names or a table, not a string"),
+        ("[backends.exec.grants]\nenv = ['A=B']", "`A=B` is no name of an environment variable"),
+        ("[backends.exec.grants]\nenv = [3]", "must be a list of strings, not a number"),
+        ("[backends.exec.grants]\nenv = { A = 3 }", "the value of `A` must be a string, true or false"),
+        ("[backends.exec.grants]\nenv = ['FALCONER_RUN_ID']", "is set by the host"),
+        ("[backends.exec.grants]\nhosts = ['example.org']", "`example.org` is not a host and a port"),
+        ("[backends.exec.grants]\nhosts = ['a b:443']", "is not a host and a port"),
+        ("[backends.exec.grants]\nhosts = ['::1:443']", "is not a host and a port"),
+        ("[backends.exec.grants]\nhosts = ['a:0']", "is not a host and a port"),
+        ("[backends.exec.grants]\nsecrets = { t = {} }", "secret `t` has no source"),
+        ("[backends.exec.grants]\nsecrets = { t = { env = 'A', file = 'b' } }", "secret `t` has more than one source"),
+        ("[backends.exec.grants]\nsecrets = { t = { command = [] } }", "the command of secret `t` is empty"),
+        ("[backends.exec.grants]\nsecrets = { t = { value = 'x' } }", "secret `t` has no source"),
+        ("[backends.exec.limits]\ntree_memory = '1 GiB'", "limit_unavailable: this version cannot hold `tree_memory`"),
+        ("[backends.exec.limits]\ntree_processes = 3", "limit_unavailable: this version cannot hold `tree_processes`"),
+    ] {
+        let errors = parse(text).expect_err(text);
+        assert!(errors.0[0].message.contains(message), "{text}\n{errors}");
+        assert!(errors.0.iter().all(|error| error.hint.is_some() && error.place.is_some()), "{text}\n{errors}");
+        let follow_ups = usize::from(text.contains("value = "));
+        assert_eq!(errors.0.len(), 1 + follow_ups, "{text}\n{errors}");
+    }
+}
+
+#[test]
+fn a_secret_written_into_the_file_is_not_shown() {
+    for text in ["[backends.exec.grants.secrets]\ntoken = 'canary-7f3a'\n", "[backends.exec.grants]\nsecrets = { token = 'canary-7f3a' }\n"]
+    {
+        let errors = parse(text).unwrap_err();
+        assert!(errors.0[0].message.contains("the value itself has no place in this file"));
+        assert!(!errors.to_string().contains("canary-7f3a"), "{errors}");
+        assert!(errors.to_string().contains("token = **"), "{errors}");
+    }
+    let env = parse("[backends.exec.grants]\nenv = { 'A B' = 'canary-7f3a' }\n").unwrap_err().to_string();
+    assert!(!env.contains("canary-7f3a"), "{env}");
+}
+
+#[test]
+fn a_key_with_control_characters_is_shown_inert() {
+    let shown = errors("\"\\u001b[31m\" = 1\n[backends.exec.grants]\nworkspaces = [\"~\\u0007\"]\n");
+    assert!(shown.contains("unknown key `\u{fffd}[31m`"), "{shown}");
+    assert!(!shown.contains(|c: char| c.is_control() && c != '\n'), "{shown:?}");
+}
+
+#[test]
+fn all_errors_come_at_once_in_the_order_of_the_file() {
+    let errors = parse("[stop]\nask = 5\n[host]\nrun = 3\n[client]\ncwd_is_workspace = 1\n").unwrap_err();
+    assert_eq!(errors.0.iter().map(|error| error.place.as_ref().unwrap().line).collect::<Vec<_>>(), [2, 4, 6]);
+}
+
+#[test]
+fn a_profile_is_named_or_the_near_one_is() {
+    let config = parse("[profiles.reviewer]\ntext = 'Be strict.'\n").unwrap();
+    assert_eq!(config.instructions("reviewer").unwrap(), "Be strict.");
+    let near = config.instructions("reviwer").unwrap_err();
+    assert_eq!((near.message.as_str(), near.hint.as_deref()), ("no profile is called `reviwer`", Some("did you mean `reviewer`?")));
+    assert_eq!(config.instructions("x").unwrap_err().hint.as_deref(), Some("known: reviewer"));
+}
+
+proptest::proptest! {
+    #![proptest_config(proptest::prelude::ProptestConfig::with_cases(64))]
+
+    /// Whatever a person does to the file: an answer or an error with a place, never a panic.
+    #[test]
+    fn no_edit_of_the_example_breaks_the_reader(at in 0usize..EXAMPLE.len(), cut in 0usize..40, put in "[\\PC\n\t\0\"'=.{}\\[\\]#]{0,6}") {
+        let (start, end) = (EXAMPLE.floor_char_boundary(at), EXAMPLE.floor_char_boundary((at + cut).min(EXAMPLE.len())));
+        let text = format!("{}{put}{}", &EXAMPLE[..start], &EXAMPLE[end..]);
+        match parse(&text) {
+            Ok(config) => proptest::prop_assert_eq!(config.digest.len(), 64),
+            Err(errors) => {
+                proptest::prop_assert!(!errors.0.is_empty());
+                let shown = errors.to_string();
+                proptest::prop_assert!(shown.starts_with("error: "));
+                proptest::prop_assert!(!shown.contains(|c: char| c.is_control() && c != '\n'), "{:?}", shown);
+            }
+        }
+    }
+}

@@ -1,0 +1,372 @@
+//! The one way in which every run ends: ask, terminate, kill, drain, cut, prove; then the terminal event.
+//!
+//! `cancel_run`, deadlines, limits, a parent's stop, shutdown, a trapped component and also a backend that says
+//! `finished` all come here. Nothing holds the ladder up: a guest that spins or blocks is cut at once, every rung has
+//! its time, and a ledger that cannot be written lets the stop go on in memory. The terminal event waits for the proof.
+
+use std::time::Duration;
+
+use serde_json::{Map, Value, json};
+use tokio::time::Instant;
+
+use super::event::EventType;
+use super::live::{Control, StopWish};
+use super::receipt::{Cause, ComponentEnd, FarEnd, ProcessSeen, Proof, Receipt, Rung, Step};
+use super::record::Record;
+use super::status::{Completion, Ending, State, Status};
+use super::supervisor::{Finish, Supervisor, in_hand, news, refuse, sleep_until};
+use super::translate::{Meaning, parsed};
+use crate::backend::instance::End;
+use crate::contract::falconer::backend::types as wit;
+use crate::fault::{Fault, code};
+use crate::tree::{Seen, Verdict};
+
+/// A call that has been in hand for so long when the run is to stop counts as a spin and is cut.
+const BUSY_AT_STOP: Duration = Duration::from_millis(10);
+
+/// What a rung waits for, besides its time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Until {
+    /// The backend says that it is finished.
+    Finished,
+    /// The backend is finished and its tree is empty.
+    FinishedAndEmpty,
+}
+
+/// What the backend said at last.
+#[derive(Default)]
+struct Last {
+    outcome: Option<wit::Outcome>,
+    fault: Option<Fault>,
+}
+
+/// Ends a run whose turn never came.
+pub(super) async fn never_started(mut record: Record, wish: &StopWish) {
+    let mut receipt = Receipt::begun(wish.by.clone(), wish.cause, wish.reason.clone());
+    receipt.component = Some(ComponentEnd::NeverStarted);
+    receipt.proof = Some(Proof::NoProcesses);
+    record.end(Ending::Cancelled { partial: Completion::default(), receipt }).await;
+    record.submit().await;
+    if let Err(fault) = record.settled().await {
+        tracing::error!(run = %record.run(), %fault, "the end of a run is not on disk");
+    }
+}
+
+impl Supervisor {
+    /// Takes the run to its end.
+    pub(super) async fn finish(mut self, finish: Finish) {
+        let began = Instant::now();
+        let mut last = Last::default();
+        let (cause, by, reason, grace, fault) = match finish {
+            Finish::Outcome(outcome) => {
+                last.outcome = Some(outcome);
+                (Cause::Finished, "backend".to_owned(), None, None, None)
+            }
+            Finish::Wish(wish) => (wish.cause, wish.by, wish.reason, wish.grace, None),
+            Finish::Fault(cause, fault) => (cause, "host".to_owned(), Some(fault.message.clone()), None, Some(fault)),
+        };
+        let mut receipt = Receipt::begun(by, cause, reason);
+        let children = self.live.children();
+        for child in &children {
+            let reason = Some(format!("its parent {} ends", self.live.id));
+            child.stop(StopWish { by: self.live.id.to_string(), cause: Cause::Parent, reason, grace });
+        }
+        if cause == Cause::Component {
+            self.call = None;
+            last.fault.clone_from(&fault);
+        }
+        if cause != Cause::Finished {
+            self.announce(&receipt).await;
+        }
+        let (ask, terminate) = self.times(grace);
+
+        if cause != Cause::Finished && cause != Cause::Component && self.instance.is_some() && !ask.is_zero() {
+            step(&mut receipt, began, Rung::Ask);
+            self.cancel_due = Some(receipt.reason.clone().unwrap_or_else(|| format!("{cause:?}").to_lowercase()));
+            self.pump(Instant::now() + ask, Until::Finished, &mut last).await;
+        }
+        if self.tree.is_alive() && !terminate.is_zero() {
+            step(&mut receipt, began, Rung::Terminate);
+            self.show(&receipt).await;
+            self.tree.terminate().await;
+            self.pump(Instant::now() + terminate, Until::FinishedAndEmpty, &mut last).await;
+        }
+        if self.tree.is_alive() {
+            step(&mut receipt, began, Rung::Kill);
+        }
+        // Also where nothing known is alive: it looks for what left the process groups, and nothing is started any more.
+        receipt.killed = self.tree.kill().await.into_iter().map(seen).collect();
+        if self.instance.is_some() && last.outcome.is_none() && last.fault.is_none() {
+            step(&mut receipt, began, Rung::Drain);
+            self.poll_due = true;
+            self.pump(Instant::now() + self.stop.drain, Until::Finished, &mut last).await;
+        }
+        receipt.component = Some(self.cut(&mut receipt, began).await);
+        step(&mut receipt, began, Rung::Prove);
+        let verdict = self.tree.prove(self.stop.prove).await;
+        for child in children {
+            child.ended().await;
+        }
+        self.end(cause, fault, last, receipt, verdict).await;
+    }
+
+    /// Tells that the run is being stopped.
+    async fn announce(&mut self, receipt: &Receipt) {
+        if matches!(self.record.state(), State::Cancelling { .. } | State::Ended(_)) {
+            return;
+        }
+        let mut tell = Map::new();
+        tell.insert("cause".into(), serde_json::to_value(receipt.cause).unwrap_or_default());
+        tell.insert("by".into(), receipt.asked_by.clone().into());
+        if let Some(reason) = &receipt.reason {
+            tell.insert("reason".into(), super::inert::inert(reason.clone()).into());
+        }
+        self.record.enter(State::Cancelling { receipt: receipt.clone() }, tell);
+        self.record.submit().await;
+    }
+
+    /// Shows the receipt so far, to those who ask while the stop goes on.
+    async fn show(&mut self, receipt: &Receipt) {
+        if matches!(self.record.state(), State::Cancelling { .. }) {
+            self.record.receipt(receipt);
+            self.record.submit().await;
+        }
+    }
+
+    /// How long asking and terminating may take; a caller's grace is shared out between them as the configuration does.
+    fn times(&self, grace: Option<Duration>) -> (Duration, Duration) {
+        let (ask, terminate) = (self.stop.ask, self.stop.terminate);
+        let Some(grace) = grace else { return (ask, terminate) };
+        let whole = (ask + terminate).as_secs_f64();
+        let ask = if whole > 0.0 { grace.mul_f64(ask.as_secs_f64() / whole) } else { grace };
+        (ask, grace - ask)
+    }
+
+    /// Goes on calling the component until what is waited for has come, the time is over, or the component is gone.
+    async fn pump(&mut self, until: Instant, what: Until, last: &mut Last) {
+        loop {
+            let finished = last.outcome.is_some() || last.fault.is_some() || self.instance.is_none();
+            let empty = !self.tree.is_alive();
+            if finished && (what == Until::Finished || empty) {
+                return;
+            }
+            if !finished {
+                self.next_call();
+            }
+            let wake = match &self.call {
+                Some(call) => until.min(call.since + BUSY_AT_STOP),
+                None if finished || !self.may_call() => until,
+                None => self.next_poll().map_or(until, |poll| until.min(poll)),
+            };
+            let idle = !finished && self.call.is_none() && !self.poll_due;
+            let (instance, tree) = (self.instance.clone(), self.tree.clone());
+            tokio::select! {
+                biased;
+                called = in_hand(&mut self.call) => match self.called(called).await {
+                    Ok(None) => {}
+                    Ok(Some(outcome)) => last.outcome = Some(outcome),
+                    Err((_, fault)) => {
+                        self.call = None;
+                        last.fault = Some(fault);
+                    }
+                },
+                confirmed = self.record.confirmed() => {
+                    // The stop goes on without the ledger; the end will say that it is not durable.
+                    if let Err(fault) = confirmed {
+                        tracing::error!(run = %self.live.id, %fault, "a stop goes on in memory");
+                    }
+                    self.unsettle();
+                }
+                Some(control) = self.ear.recv() => if !matches!(control, Control::Stop(_)) {
+                    refuse(control, "is being stopped");
+                },
+                () = news(instance), if idle => self.poll_due = true,
+                () = tree.empty(), if finished && !empty => {}
+                () = sleep_until(Some(wake)) => {
+                    let now = Instant::now();
+                    if let Some(call) = &self.call && now >= call.since + BUSY_AT_STOP {
+                        last.fault = Some(Fault::new(code::BACKEND_BLOCKED, "the component was in a call when it was to stop"));
+                        if let Some(instance) = &self.instance {
+                            instance.cut();
+                        }
+                        self.call = None;
+                    }
+                    if now >= until {
+                        return;
+                    }
+                    if self.next_poll().is_some_and(|poll| poll <= now) {
+                        self.poll_due = true;
+                    }
+                }
+            }
+        }
+    }
+
+    /// Drops the store, and says how the component ended.
+    async fn cut(&mut self, receipt: &mut Receipt, began: Instant) -> ComponentEnd {
+        self.call = None;
+        let Some(instance) = self.instance.take() else { return ComponentEnd::NeverStarted };
+        step(receipt, began, Rung::Cut);
+        instance.cut();
+        match instance.gone().await {
+            End::Returned => ComponentEnd::Returned,
+            End::Trapped => ComponentEnd::Trapped,
+            End::Dropped => ComponentEnd::Dropped,
+        }
+    }
+
+    /// Writes the end.
+    async fn end(mut self, cause: Cause, fault: Option<Fault>, last: Last, mut receipt: Receipt, verdict: Verdict) {
+        for id in self.record.open_commands() {
+            for meaning in self.translator().rest(&id) {
+                if let Meaning::Event(kind, data) = meaning {
+                    let _ = self.record.event(kind, data).await;
+                }
+            }
+        }
+        self.close_questions().await;
+        self.record.close_items();
+        let (proof, survivors) = match verdict {
+            Verdict::Never => (Proof::NoProcesses, Vec::new()),
+            Verdict::Empty(by) => (Proof::Empty { by }, Vec::new()),
+            Verdict::Unverified { reason, survivors } => (Proof::Unverified { reason }, survivors),
+        };
+        receipt.proof = Some(proof);
+        receipt.survivors = survivors.into_iter().map(seen).collect();
+        let partial_text = self.record.last_message().map(str::to_owned);
+        let ending = conclude(cause, fault, last, receipt, partial_text, self.output_schema.as_ref());
+        self.record.end(ending).await;
+        self.record.submit().await;
+        if let Err(fault) = self.record.settled().await {
+            tracing::error!(run = %self.live.id, %fault, "the end of a run is not on disk");
+        }
+        self.release();
+    }
+
+    async fn close_questions(&mut self) {
+        let open: Vec<String> = self.record.questions().iter().map(|question| question.question_id.clone()).collect();
+        for id in open {
+            let _ = self.record.event(EventType::InputResolved, json!({ "question_id": id, "how": "ended" })).await;
+        }
+        self.record.set_questions(Vec::new());
+    }
+}
+
+fn step(receipt: &mut Receipt, began: Instant, rung: Rung) {
+    receipt.rungs.push(Step { rung, after_ms: u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX) });
+}
+
+fn seen(process: Seen) -> ProcessSeen {
+    ProcessSeen { pid: process.pid, name: super::inert::inert(process.name) }
+}
+
+fn from_failure(failure: wit::Failure) -> Fault {
+    Fault { code: failure.code.into(), message: failure.message, retryable: failure.retryable, hint: failure.hint }
+}
+
+fn completion(given: wit::Completion) -> Result<Completion, Fault> {
+    let structured = given.structured.map(|text| parsed("a structured result", &text)).transpose()?;
+    Ok(Completion { text: given.text, structured })
+}
+
+/// What the run ended as.
+fn conclude(
+    cause: Cause,
+    fault: Option<Fault>,
+    last: Last,
+    mut receipt: Receipt,
+    last_message: Option<String>,
+    schema: Option<&Value>,
+) -> Ending {
+    let mut partial = Completion { text: last_message, structured: None };
+    let mut outcome = last.outcome;
+    if let Some(wit::Outcome::Stopped(stopped)) = &mut outcome {
+        let state = stopped.remote.map(|proof| match proof {
+            wit::RemoteProof::Confirmed => "confirmed",
+            wit::RemoteProof::Unreachable => "unreachable",
+            wit::RemoteProof::Unknown => "unknown",
+        });
+        receipt.far_end = state.map(|state| FarEnd { state: state.to_owned(), detail: stopped.detail.take() });
+        let given = std::mem::replace(&mut stopped.partial, wit::Completion { text: None, structured: None });
+        if let Ok(given) = completion(given) {
+            partial = Completion { text: given.text.or(partial.text), structured: given.structured };
+        }
+    }
+    if !receipt.survivors.is_empty() {
+        let names: Vec<_> = receipt.survivors.iter().map(|process| format!("{} ({})", process.name, process.pid)).collect();
+        let error = Fault::new(code::STOP_UNVERIFIED, format!("processes of the run still live: {}", names.join(", ")))
+            .hint("look at them on the machine and end them by hand");
+        return Ending::Lost { error, partial, receipt: Some(receipt) };
+    }
+    let asked = matches!(cause, Cause::Requested | Cause::Parent | Cause::Shutdown);
+    match outcome {
+        Some(wit::Outcome::Completed(given)) if cause == Cause::Finished || asked => match completion(given) {
+            Ok(result) => match fits(schema, &result) {
+                Ok(()) => Ending::Completed { result, receipt },
+                Err(error) => Ending::Failed { error, partial: result, receipt },
+            },
+            Err(error) => Ending::Failed { error, partial, receipt },
+        },
+        Some(wit::Outcome::Rejected(failure)) if cause == Cause::Finished => Ending::Rejected { error: from_failure(failure), receipt },
+        Some(wit::Outcome::Failed(failure)) if cause == Cause::Finished => {
+            Ending::Failed { error: from_failure(failure), partial, receipt }
+        }
+        Some(wit::Outcome::Stopped(_)) if cause == Cause::Finished => {
+            let error = Fault::new(code::CONTRACT_VIOLATION, "the backend said that it was stopped, but nobody had asked it to stop");
+            Ending::Failed { error, partial, receipt }
+        }
+        _ if asked => Ending::Cancelled { partial, receipt },
+        _ => {
+            let error = fault.or(last.fault).unwrap_or_else(|| Fault::new(code::INTERNAL, "the run ended without a reason"));
+            Ending::Failed { error, partial, receipt }
+        }
+    }
+}
+
+/// Whether the structured answer is what the run's caller wanted.
+fn fits(schema: Option<&Value>, result: &Completion) -> Result<(), Fault> {
+    let Some(schema) = schema else { return Ok(()) };
+    let Some(value) = &result.structured else {
+        return Err(Fault::new(code::OUTPUT_INVALID, "the backend gave no structured answer, but the run has an output_schema"));
+    };
+    let validator = jsonschema::validator_for(schema)
+        .map_err(|error| Fault::new(code::OUTPUT_INVALID, format!("the output_schema cannot be used: {error}")))?;
+    validator.validate(value).map_err(|error| {
+        Fault::new(
+            code::OUTPUT_INVALID,
+            format!("the structured answer does not fit the output_schema at `{}`: {error}", error.instance_path()),
+        )
+    })
+}
+
+/// What a run that was left behind by an earlier host ends as.
+#[must_use]
+pub fn left_behind(status: Status, killed: Vec<ProcessSeen>, survivors: Vec<ProcessSeen>) -> Ending {
+    let mut receipt = Receipt::begun("host", Cause::Recovery, Some("the host ended while the run was alive".into()));
+    receipt.component = Some(ComponentEnd::Dropped);
+    if status == Status::Queued {
+        receipt.component = Some(ComponentEnd::NeverStarted);
+        receipt.proof = Some(Proof::NoProcesses);
+        let error = Fault::new(code::HOST_LOST, "the host ended while the run waited for its turn; nothing of it was started").retryable();
+        return Ending::Failed { error: error.hint("spawn it again"), partial: Completion::default(), receipt };
+    }
+    receipt.killed = killed;
+    let reason = "the host was not there when the run's processes could have been followed; those found by their mark were killed";
+    receipt.proof = Some(Proof::Unverified { reason: reason.into() });
+    receipt.survivors = survivors;
+    let error = Fault::new(code::HOST_LOST, "the host ended while the run was alive; how it went on is not known")
+        .hint("look at what it did; continue_run carries a session on where the backend can");
+    Ending::Lost { error, partial: Completion::default(), receipt: Some(receipt) }
+}
+
+/// What a run ends as when the host itself fails to drive it.
+#[must_use]
+pub fn broken_down(killed: Vec<ProcessSeen>) -> Ending {
+    let mut receipt = Receipt::begun("host", Cause::Defect, Some("the host broke down while it drove the run".into()));
+    receipt.component = Some(ComponentEnd::Dropped);
+    receipt.killed = killed;
+    receipt.proof = Some(Proof::Unverified { reason: "only processes with the run's mark were looked for".into() });
+    let error = Fault::new(code::INTERNAL, "the host broke down while it drove the run; this is a defect of falconer")
+        .hint("the daemon's log says where; the other runs are not touched");
+    Ending::Lost { error, partial: Completion::default(), receipt: Some(receipt) }
+}

@@ -1,0 +1,178 @@
+//! A run that lives, as the rest of the host sees it: what is committed of it, and a way to speak to its supervisor.
+
+use std::sync::{Arc, Mutex, PoisonError, RwLock, Weak};
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use tokio::sync::{mpsc, oneshot, watch};
+
+use super::event::Question;
+use super::receipt::{Cause, Receipt};
+use super::request::{Answer, Timing};
+use super::status::{Completion, Status};
+use crate::fault::{Fault, code};
+use crate::id::RunId;
+use crate::ledger::RunRow;
+
+/// What a run has besides the columns of its row; kept as JSON in the ledger.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Outline {
+    /// What it gave back, in whole or in part.
+    pub result: Option<Completion>,
+    /// Why it did not complete.
+    pub error: Option<Fault>,
+    /// Tokens, turns, cost.
+    pub usage: Option<Value>,
+    /// Open questions, oldest first.
+    pub questions: Vec<Question>,
+    /// What its stop did, so far.
+    pub receipt: Option<Receipt>,
+}
+
+/// What is committed of a live run.
+#[derive(Debug, Clone)]
+pub struct View {
+    /// Its row, as it is on disk.
+    pub row: RunRow,
+    /// The rest of it.
+    pub outline: Outline,
+    /// False once the ledger could not be written: then this is all there is.
+    pub durable: bool,
+}
+
+/// How far a run is, for those who wait.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Progress {
+    /// What it is.
+    pub status: Status,
+    /// The number of its last committed event.
+    pub last_seq: u64,
+    /// Nothing follows.
+    pub ended: bool,
+}
+
+/// A wish to stop a run.
+#[derive(Debug, Clone, PartialEq)]
+pub struct StopWish {
+    /// Who asks.
+    pub by: String,
+    /// Why.
+    pub cause: Cause,
+    /// In the asker's words.
+    pub reason: Option<String>,
+    /// Time for asking and terminating together; none: configured.
+    pub grace: Option<Duration>,
+}
+
+/// What is said to a supervisor.
+#[derive(Debug)]
+pub enum Control {
+    /// Stop. A second wish changes nothing.
+    Stop(StopWish),
+    /// Answer a question; once. The reply comes when the answer is durable.
+    Answer(Box<Answer>, oneshot::Sender<Result<Status, Fault>>),
+    /// Say something while it runs.
+    Steer(String, Timing, oneshot::Sender<Result<Status, Fault>>),
+}
+
+/// A live run.
+#[derive(Debug)]
+pub struct Live {
+    /// Its id.
+    pub id: RunId,
+    /// How deep it is below a run that a client started.
+    pub depth: u32,
+    /// To its supervisor.
+    control: mpsc::UnboundedSender<Control>,
+    /// What waits for it.
+    progress: watch::Sender<Progress>,
+    view: RwLock<View>,
+    children: Mutex<Vec<Weak<Live>>>,
+}
+
+impl Live {
+    /// A run that was just accepted, and the ear of its supervisor.
+    #[must_use]
+    pub fn new(row: RunRow) -> (Arc<Self>, mpsc::UnboundedReceiver<Control>) {
+        let (control, ear) = mpsc::unbounded_channel();
+        let status = Status::from_word(&row.status).unwrap_or(Status::Queued);
+        let (progress, _) = watch::channel(Progress { status, last_seq: row.last_seq, ended: status.is_terminal() });
+        let live = Self {
+            id: row.id,
+            depth: row.depth,
+            control,
+            progress,
+            view: RwLock::new(View { row, outline: Outline::default(), durable: true }),
+            children: Mutex::new(Vec::new()),
+        };
+        (Arc::new(live), ear)
+    }
+
+    /// What is committed of it.
+    #[must_use]
+    pub fn view(&self) -> View {
+        self.view.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Looks at what is committed without a copy.
+    pub fn with_view<T>(&self, look: impl FnOnce(&View) -> T) -> T {
+        look(&self.view.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// How far it is now.
+    #[must_use]
+    pub fn progress(&self) -> Progress {
+        *self.progress.borrow()
+    }
+
+    /// Follows how far it is.
+    #[must_use]
+    pub fn follow(&self) -> watch::Receiver<Progress> {
+        self.progress.subscribe()
+    }
+
+    /// Publishes what was committed. Only the run's own writer calls this.
+    pub(super) fn publish(&self, change: impl FnOnce(&mut View)) {
+        let progress = {
+            let mut view = self.view.write().unwrap_or_else(PoisonError::into_inner);
+            change(&mut view);
+            let status = Status::from_word(&view.row.status).unwrap_or(Status::Lost);
+            Progress { status, last_seq: view.row.last_seq, ended: status.is_terminal() }
+        };
+        self.progress.send_if_modified(|old| std::mem::replace(old, progress) != progress);
+    }
+
+    /// Asks its supervisor to stop it. Nothing happens when it has ended.
+    pub fn stop(&self, wish: StopWish) {
+        let _ = self.control.send(Control::Stop(wish));
+    }
+
+    /// Speaks to its supervisor, and waits for the answer.
+    pub async fn say(&self, make: impl FnOnce(oneshot::Sender<Result<Status, Fault>>) -> Control) -> Result<Status, Fault> {
+        let (reply, answer) = oneshot::channel();
+        let gone = || Fault::new(code::UNKNOWN_QUESTION, format!("run {} has ended", self.id)).hint("look at it with get_run");
+        self.control.send(make(reply)).map_err(|_| gone())?;
+        answer.await.map_err(|_| gone())?
+    }
+
+    /// Waits until it has ended.
+    pub async fn ended(&self) {
+        let _ = self.follow().wait_for(|progress| progress.ended).await;
+    }
+
+    /// Remembers a run that was started from inside this one.
+    pub fn adopt(&self, child: &Arc<Live>) {
+        let mut children = self.children.lock().unwrap_or_else(PoisonError::into_inner);
+        children.retain(|child| child.strong_count() > 0);
+        children.push(Arc::downgrade(child));
+    }
+
+    /// Runs that were started from inside this one and are still alive.
+    #[must_use]
+    pub fn children(&self) -> Vec<Arc<Live>> {
+        let children = self.children.lock().unwrap_or_else(PoisonError::into_inner);
+        children.iter().filter_map(Weak::upgrade).filter(|child| !child.progress().ended).collect()
+    }
+}

@@ -1,0 +1,125 @@
+//! `list_runs`, `list_backends`, `list_targets`.
+
+use super::get::summary_of;
+use crate::backend::State;
+use crate::contract::falconer::backend::types as wit;
+use crate::fault::{Fault, code};
+use crate::id::RunId;
+use crate::ledger::RunFilter;
+use crate::run::manager::{Manager, view_of};
+use crate::run::record::ledger_fault;
+use crate::run::request::ListRequest;
+use crate::run::view::{BackendPage, BackendView, RunPage, TargetPage};
+
+/// How many runs a page has when the caller does not say.
+const PAGE: u32 = 20;
+
+fn parse<T: std::str::FromStr>(what: &str, text: &str) -> Result<T, Fault>
+where
+    T::Err: std::fmt::Display,
+{
+    text.parse().map_err(|error| Fault::new(code::INVALID_ARGUMENT, format!("`{what}`: {error}")))
+}
+
+impl Manager {
+    /// `list_runs`
+    pub async fn list(&self, request: ListRequest) -> Result<RunPage, Fault> {
+        let limit = request.limit.unwrap_or(PAGE);
+        let session = match &request.session {
+            None => None,
+            Some(text) => match text.parse() {
+                Ok(id) => Some(id),
+                Err(_) => {
+                    let row = self.inner.ledger.session_named(text).map_err(|error| ledger_fault(&error))?;
+                    Some(
+                        row.ok_or_else(|| {
+                            Fault::new(code::UNKNOWN_SESSION, format!("no session is called `{text}`")).hint("list_agents shows the names")
+                        })?
+                        .id,
+                    )
+                }
+            },
+        };
+        let filter = RunFilter {
+            status: request.status.unwrap_or_default().into_iter().map(|status| status.word().to_owned()).collect(),
+            backend: request.backend,
+            session,
+            group: request.group_id.as_deref().map(|text| parse("group_id", text)).transpose()?,
+            parent: request.parent_run_id.as_deref().map(|text| parse("parent_run_id", text)).transpose()?,
+            cwd: request.cwd,
+            before: request.cursor.as_deref().map(cursor).transpose()?,
+            limit: limit + 1,
+        };
+        let mut rows = self.inner.ledger.runs(&filter).map_err(|error| ledger_fault(&error))?;
+        let more = rows.len() > limit as usize;
+        rows.truncate(limit as usize);
+        let next_cursor = if more { rows.last().map(|row| format!("{}.{}", row.created_at.0, row.id)) } else { None };
+        let runs = rows
+            .into_iter()
+            .map(|row| {
+                let name = self.name_of(row.session);
+                let view = self.find_live(row.id).map_or_else(|| view_of(row), |live| live.view());
+                summary_of(view, name)
+            })
+            .collect();
+        Ok(RunPage { runs, next_cursor })
+    }
+
+    /// `list_backends`
+    pub async fn backends(&self) -> BackendPage {
+        let mut views = Vec::new();
+        for backend in self.inner.registry.list().await {
+            let (state, reason) = match &backend.state {
+                State::Ready => ("ready", None),
+                State::Disabled => ("disabled", None),
+                State::Failed(fault) => ("failed", Some(fault.clone())),
+            };
+            let description = backend.description.as_ref();
+            views.push(BackendView {
+                name: backend.name.clone(),
+                state: state.to_owned(),
+                reason,
+                source: backend.source.clone(),
+                digest: (!backend.digest.is_empty()).then(|| backend.digest.clone()),
+                title: description.map(|description| description.title.clone()),
+                version: description.map(|description| description.version.clone()),
+                description: description.map(|description| description.description.clone()),
+                capabilities: description.map(|description| words(description.abilities)).unwrap_or_default(),
+                config_schema: description.map(|description| description.config_schema.clone()),
+            });
+        }
+        BackendPage { backends: views }
+    }
+
+    /// `list_targets`
+    pub async fn targets(&self) -> TargetPage {
+        TargetPage { targets: Vec::new() }
+    }
+}
+
+fn cursor(text: &str) -> Result<(i64, RunId), Fault> {
+    let wrong = || {
+        Fault::new(code::INVALID_ARGUMENT, "`cursor` is none that list_runs gave").hint("give `next_cursor` of the page before, unchanged")
+    };
+    let (time, id) = text.split_once('.').ok_or_else(wrong)?;
+    Ok((time.parse().map_err(|_| wrong())?, id.parse().map_err(|_| wrong())?))
+}
+
+/// The words for what a backend can.
+fn words(abilities: wit::Abilities) -> Vec<String> {
+    [
+        (wit::Abilities::RESUME, "resume"),
+        (wit::Abilities::FORK_SESSION, "fork_session"),
+        (wit::Abilities::STEER, "steer"),
+        (wit::Abilities::ASK, "ask"),
+        (wit::Abilities::STRUCTURED_OUTPUT, "structured_output"),
+        (wit::Abilities::RECOVER, "recover"),
+        (wit::Abilities::TARGETS, "targets"),
+        (wit::Abilities::IMAGES, "images"),
+        (wit::Abilities::FILES, "files"),
+    ]
+    .into_iter()
+    .filter(|(flag, _)| abilities.contains(*flag))
+    .map(|(_, word)| word.to_owned())
+    .collect()
+}

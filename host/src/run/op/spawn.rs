@@ -1,0 +1,446 @@
+//! `spawn_run`: judges a request, makes it durable, and gives it to a supervisor.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use camino::{Utf8Path, Utf8PathBuf};
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+
+use super::get::cut;
+use super::message::{message_of, parts_of};
+use crate::backend::{Backend, State};
+use crate::capability::RunLog;
+use crate::clock::Millis;
+use crate::config::Limits;
+use crate::contract::falconer::backend::types as wit;
+use crate::fault::{Fault, code};
+use crate::id::{RunId, SessionId};
+use crate::ledger::{EventRow, KeyRow, LedgerError, Op, RunRow, RunUpdate, SessionRow};
+use crate::run::event::EventType;
+use crate::run::live::Live;
+use crate::run::manager::{Caller, Manager};
+use crate::run::record::ledger_fault;
+use crate::run::request::SpawnRequest;
+use crate::run::status::Status;
+use crate::run::supervisor::{Assignment, Permits, Turn, supervise};
+use crate::run::translate::hash;
+use crate::run::view::Spawned;
+
+/// What a result may have in an answer that waited for it.
+const RESULT_TEXT: usize = 6 * 1024;
+/// A caller's metadata.
+const MAX_METADATA: usize = 16 * 1024;
+
+/// A request that was judged.
+pub(super) struct Accepted {
+    pub(super) request: SpawnRequest,
+    pub(super) backend: Arc<Backend>,
+    pub(super) session: SessionRow,
+    pub(super) job: wit::Job,
+    pub(super) inputs: BTreeMap<String, Utf8PathBuf>,
+    pub(super) limits: Limits,
+    pub(super) output_schema: Option<Value>,
+    pub(super) workspaces: Vec<Utf8PathBuf>,
+    pub(super) parent: Option<Arc<Live>>,
+}
+
+/// What a request key led to.
+#[derive(Debug, Serialize, Deserialize)]
+struct Outcome {
+    run: RunId,
+}
+
+impl Manager {
+    /// `spawn_run`. The run is durable when this answers; a caller that goes away meanwhile leaves it running.
+    pub async fn spawn(&self, caller: &Caller, request: SpawnRequest) -> Result<Spawned, Fault> {
+        let wait = request.wait_ms;
+        let (manager, caller) = (self.clone(), caller.clone());
+        let (run, repeated) = detached(async move { manager.begin(&caller, request, None).await }).await?;
+        self.spawned(run, repeated, wait).await
+    }
+
+    /// Waits as long as the caller wants, and tells what there is.
+    pub(super) async fn spawned(&self, run: RunId, repeated: bool, wait_ms: Option<u64>) -> Result<Spawned, Fault> {
+        if let (Some(live), Some(ms)) = (self.find_live(run), wait_ms.filter(|ms| *ms > 0)) {
+            let _ = tokio::time::timeout(Duration::from_millis(ms), live.ended()).await;
+        }
+        let view = self.find(&run.to_string()).await?.view();
+        Ok(Spawned {
+            run_id: run,
+            session_id: view.row.session,
+            status: super::get::status_of(&view.row.status),
+            group_id: view.row.group,
+            run_ids: vec![run],
+            repeated,
+            result: view.outline.result.map(|result| cut(result, RESULT_TEXT)),
+            error: view.outline.error,
+        })
+    }
+
+    /// Judges, writes and starts. `prior_cwd` is the working directory of the run that this one carries on: what was
+    /// granted to the session stays granted.
+    pub(super) async fn begin(
+        &self,
+        caller: &Caller,
+        mut request: SpawnRequest,
+        prior_cwd: Option<&Utf8Path>,
+    ) -> Result<(RunId, bool), Fault> {
+        request.wait_ms = None;
+        if self.is_closing() {
+            return Err(Fault::new(code::SHUTTING_DOWN, "the host is ending and takes no new work").retryable());
+        }
+        let key = request.request_key.as_ref().map(|key| format!("spawn:{key}"));
+        let arguments = hash(&serde_json::to_string(&request).unwrap_or_default());
+        if let Some(key) = &key
+            && let Some(run) = self.known(key, &arguments)?
+        {
+            return Ok((run, true));
+        }
+        let queued = self.policy().config().host.queued as usize;
+        if self.queued() >= queued {
+            return Err(Fault::new(code::LIMIT_REACHED, format!("{queued} runs wait for their turn already"))
+                .retryable()
+                .hint("wait for some of them to end, or raise `queued` under `[host]`"));
+        }
+        let accepted = self.accept(caller, request, prior_cwd).await?;
+        let row = self.row_of(&accepted);
+        let ops = ops_of(&accepted.session, &row, key.as_deref(), &arguments);
+        match self.inner.ledger.commit(Some(row.id), ops).await {
+            Ok(()) => {}
+            Err(LedgerError::KeyTaken) => {
+                // The same call came twice at once; the other one was first.
+                let known = key.as_deref().map(|key| self.known(key, &arguments)).transpose()?.flatten();
+                return known.map(|run| (run, true)).ok_or_else(|| ledger_fault(&LedgerError::KeyTaken));
+            }
+            Err(LedgerError::NameTaken(name)) => return Err(name_taken(&name)),
+            Err(error) => return Err(ledger_fault(&error)),
+        }
+        let run = row.id;
+        self.launch(caller, accepted, row).await;
+        Ok((run, false))
+    }
+
+    /// The run that a request key led to, if it is known.
+    fn known(&self, key: &str, arguments: &str) -> Result<Option<RunId>, Fault> {
+        let Some(row) = self.inner.ledger.key(key).map_err(|error| ledger_fault(&error))? else { return Ok(None) };
+        if row.arguments != arguments {
+            return Err(Fault::new(code::REQUEST_KEY_CONFLICT, "the request key was used with other arguments")
+                .hint("use a new key for a new request, and the same arguments for a retry"));
+        }
+        let outcome: Outcome = serde_json::from_str(&row.outcome).map_err(|error| Fault::new(code::INTERNAL, error.to_string()))?;
+        Ok(Some(outcome.run))
+    }
+
+    /// Judges a request. Nothing is written but files of its message.
+    pub(super) async fn accept(&self, caller: &Caller, request: SpawnRequest, prior_cwd: Option<&Utf8Path>) -> Result<Accepted, Fault> {
+        let policy = self.policy();
+        let backend = self.usable(&request.backend).await?;
+        let abilities = backend.description.as_ref().map_or_else(wit::Abilities::empty, |description| description.abilities);
+        let parent = self.parent(caller)?;
+        no_target(&request, &backend)?;
+        let able = |flag, what: &str| {
+            if abilities.contains(flag) {
+                Ok(())
+            } else {
+                Err(Fault::new(code::UNSUPPORTED, format!("backend `{}` cannot {what}", backend.name)))
+            }
+        };
+        let output_schema = request.output_schema.clone().map(Value::Object);
+        if let Some(schema) = &output_schema {
+            jsonschema::validator_for(schema)
+                .map_err(|error| Fault::new(code::INVALID_ARGUMENT, format!("`output_schema` is no JSON Schema 2020-12: {error}")))?;
+            able(wit::Abilities::STRUCTURED_OUTPUT, "give structured output")?;
+        }
+        if request.metadata.as_ref().is_some_and(|map| serde_json::to_string(map).is_ok_and(|text| text.len() > MAX_METADATA)) {
+            return Err(Fault::new(code::INVALID_ARGUMENT, format!("`metadata` is larger than {MAX_METADATA} bytes")));
+        }
+        let instructions = self.instructions(&request)?;
+        // Inside a run the client's own directory counts for nothing: the parent's is the ceiling.
+        let parent_cwd = parent.as_ref().and_then(|parent| parent.with_view(|view| view.row.cwd.clone())).map(Utf8PathBuf::from);
+        let client = match (&parent, prior_cwd) {
+            (_, Some(prior)) => Some(prior.to_owned()),
+            (Some(_), None) => parent_cwd,
+            (None, None) => caller.cwd.clone(),
+        };
+        let cwd = policy.cwd(&backend.name, request.cwd.as_deref(), client.as_deref())?;
+        let config = policy.config_of_run(&backend.name, request.config.as_ref())?;
+        backend.check_config(&config)?;
+        let limits =
+            policy.limits(&backend.name, request.timeout_s.map(Duration::from_secs), request.idle_timeout_s.map(Duration::from_secs))?;
+        let session = self.session_for(&request, &backend)?;
+        if session.native_id.is_some() || request.session_id.is_some() {
+            able(wit::Abilities::RESUME, "continue a session")?;
+        }
+        let message = message_of(request.prompt.as_deref(), request.message.as_ref())?;
+        let parts = parts_of(&message, abilities, &self.inner.artifacts)?;
+        let ask_ms = u32::try_from(policy.config().stop.ask.as_millis()).unwrap_or(u32::MAX);
+        let prior = request.session_id.as_ref().map(|_| wit::PriorSession {
+            id: session.id.to_string(),
+            native_id: session.native_id.clone().unwrap_or_default(),
+            fork: false,
+        });
+        let job = wit::Job {
+            run_id: RunId::random().to_string(),
+            life: 1,
+            message: parts.parts,
+            instructions,
+            cwd: cwd.as_ref().map(ToString::to_string),
+            session: prior,
+            target: None,
+            output_schema: output_schema.as_ref().map(ToString::to_string),
+            config: config.to_string(),
+            limits: wit::Limits {
+                wall_ms: u64::try_from(limits.wall.as_millis()).ok(),
+                idle_ms: limits.idle.and_then(|idle| u64::try_from(idle.as_millis()).ok()),
+                ask_ms,
+                output_bytes: limits.output,
+            },
+            checkpoint: None,
+        };
+        let workspaces = client.into_iter().collect();
+        Ok(Accepted { request, backend, session, job, inputs: parts.inputs, limits, output_schema, workspaces, parent })
+    }
+
+    async fn usable(&self, name: &str) -> Result<Arc<Backend>, Fault> {
+        let backend = self.inner.registry.get(name).await?;
+        match &backend.state {
+            State::Ready => Ok(backend),
+            State::Failed(fault) => Err(fault.clone()),
+            State::Disabled => Err(Fault::new(code::BACKEND_UNAVAILABLE, format!("backend `{name}` is turned off"))
+                .hint(format!("a person can set `enabled = true` under `[backends.{name}]` in the configuration"))),
+        }
+    }
+
+    /// The run in whose tree the caller lives; children are not nested for ever.
+    fn parent(&self, caller: &Caller) -> Result<Option<Arc<Live>>, Fault> {
+        let Some(id) = caller.parent else { return Ok(None) };
+        let parent = self.find_live(id).ok_or_else(|| {
+            Fault::new(code::UNKNOWN_RUN, format!("run {id}, from which this call comes, has ended")).hint("nothing can be started from it")
+        })?;
+        if matches!(parent.progress().status, Status::Cancelling) {
+            return Err(Fault::new(code::LIMIT_REACHED, format!("run {id}, from which this call comes, is being stopped")));
+        }
+        let depth = self.policy().config().host.depth;
+        if parent.depth + 1 > depth {
+            return Err(Fault::new(code::LIMIT_REACHED, format!("runs may be nested {depth} deep"))
+                .hint("a person can raise `depth` under `[host]`"));
+        }
+        Ok(Some(parent))
+    }
+
+    fn instructions(&self, request: &SpawnRequest) -> Result<Option<String>, Fault> {
+        match (&request.profile, &request.instructions) {
+            (Some(_), Some(_)) => {
+                Err(Fault::new(code::CONFLICTING_FIELDS, "`profile` and `instructions` were both given").hint("give one of them"))
+            }
+            (None, text) => Ok(text.clone()),
+            (Some(name), None) => {
+                let profiles = &self.policy().config().profiles;
+                let profile = profiles.get(name).ok_or_else(|| {
+                    let names: Vec<_> = profiles.keys().map(String::as_str).collect();
+                    Fault::new(code::INVALID_ARGUMENT, format!("no profile is called `{name}`"))
+                        .hint(format!("there are: {}", names.join(", ")))
+                })?;
+                profile.instructions(name).map(Some)
+            }
+        }
+    }
+
+    /// The session of a run: the one it continues, or a new one.
+    fn session_for(&self, request: &SpawnRequest, backend: &Backend) -> Result<SessionRow, Fault> {
+        if let Some(name) = &request.name {
+            good_name(name)?;
+        }
+        let now = Millis::now();
+        let Some(text) = &request.session_id else {
+            if let Some(name) = &request.name
+                && self.inner.ledger.session_named(name).map_err(|error| ledger_fault(&error))?.is_some()
+            {
+                return Err(name_taken(name));
+            }
+            return Ok(SessionRow {
+                id: SessionId::random(),
+                backend: backend.name.clone(),
+                name: request.name.clone(),
+                native_id: None,
+                created_at: now,
+                updated_at: now,
+            });
+        };
+        let id: SessionId =
+            text.parse().map_err(|error| Fault::new(code::INVALID_ARGUMENT, format!("`session_id`: {error}")).hint("get_run gives it"))?;
+        let mut session =
+            self.inner.ledger.session(id).map_err(|error| ledger_fault(&error))?.ok_or_else(|| {
+                Fault::new(code::UNKNOWN_SESSION, format!("no session is called {id}")).hint("list_runs shows the sessions")
+            })?;
+        if session.backend != backend.name {
+            return Err(Fault::new(code::INVALID_ARGUMENT, format!("session {id} belongs to backend `{}`", session.backend)));
+        }
+        match (&session.name, &request.name) {
+            (Some(old), Some(new)) if old != new => {
+                return Err(
+                    Fault::new(code::CONFLICTING_FIELDS, format!("session {id} is called `{old}` already")).hint("leave `name` out")
+                );
+            }
+            (None, Some(new)) => session.name = Some(new.clone()),
+            _ => {}
+        }
+        session.updated_at = now;
+        Ok(session)
+    }
+
+    fn row_of(&self, accepted: &Accepted) -> RunRow {
+        let request = &accepted.request;
+        RunRow {
+            id: accepted.job.run_id.parse().unwrap_or_else(|_| RunId::random()),
+            session: accepted.session.id,
+            group: None,
+            parent: accepted.parent.as_ref().map(|parent| parent.id),
+            depth: accepted.parent.as_ref().map_or(0, |parent| parent.depth + 1),
+            backend: accepted.backend.name.clone(),
+            digest: accepted.backend.digest.clone(),
+            role: request.role.clone(),
+            cwd: accepted.job.cwd.clone(),
+            target: None,
+            life: 1,
+            status: Status::Queued.word().to_owned(),
+            created_at: Millis::now(),
+            started_at: None,
+            ended_at: None,
+            last_seq: 0,
+            summary: None,
+            request: serde_json::to_string(request).unwrap_or_else(|_| "{}".into()),
+            state: "{}".into(),
+            metadata: request.metadata.as_ref().and_then(|map| serde_json::to_string(map).ok()),
+        }
+    }
+
+    /// Gives a durable run to a supervisor.
+    async fn launch(&self, caller: &Caller, accepted: Accepted, mut row: RunRow) {
+        let Accepted { backend, session, job, inputs, limits, output_schema, workspaces, parent, .. } = accepted;
+        row.last_seq = 1;
+        let log = RunLog::open(&self.inner.logs_dir.join(format!("{}.log", row.id)), Vec::new());
+        let (live, ear) = Live::new(row);
+        self.enlist(&live);
+        if let Some(parent) = parent {
+            parent.adopt(&live);
+        }
+        let turn = self.turn(session.id, &backend.name, limits.runs).await;
+        let config = self.policy().config();
+        let assignment = Assignment {
+            live: live.clone(),
+            ear,
+            turn,
+            grant: self.policy().grant(&backend.name),
+            backend,
+            workspaces,
+            client_env: caller.env.clone(),
+            inputs,
+            job,
+            output_schema,
+            session,
+            limits,
+            stop: config.stop.clone(),
+            question_time: config.host.question,
+            ledger: self.inner.ledger.clone(),
+            artifacts: self.inner.artifacts.clone(),
+            log,
+        };
+        let manager = self.clone();
+        tokio::spawn(async move {
+            // A task of its own: a defect of the host in one run ends that run, and is told as such.
+            if let Err(defect) = tokio::spawn(supervise(assignment)).await {
+                manager.end_abandoned(&live, &defect).await;
+            }
+            manager.retire(&live);
+        });
+    }
+
+    /// What a run waits for. It is polled once here, so that runs stand in line in the order in which they were taken.
+    async fn turn(&self, session: SessionId, backend: &str, runs: u32) -> Turn {
+        let line = self.line(session);
+        let places = self.places(backend, runs);
+        let mut turn: Turn = Box::pin(async move {
+            let session = Some(line.lock_owned().await);
+            let mut held = Vec::with_capacity(places.len());
+            for place in places {
+                held.extend(place.acquire_owned().await.ok());
+            }
+            Permits { session, places: held }
+        });
+        match futures::poll!(turn.as_mut()) {
+            std::task::Poll::Ready(permits) => Box::pin(std::future::ready(permits)),
+            std::task::Poll::Pending => turn,
+        }
+    }
+}
+
+/// Runs to its end even when the caller goes away.
+pub(super) async fn detached<T: Send + 'static>(work: impl Future<Output = Result<T, Fault>> + Send + 'static) -> Result<T, Fault> {
+    match tokio::spawn(work).await {
+        Ok(outcome) => outcome,
+        Err(error) => Err(Fault::new(code::INTERNAL, format!("a task of the host failed: {error}"))),
+    }
+}
+
+fn ops_of(session: &SessionRow, row: &RunRow, key: Option<&str>, arguments: &str) -> Vec<Op> {
+    let first = EventRow {
+        run: row.id,
+        seq: 1,
+        ts: row.created_at,
+        kind: EventType::RunStarted.word().to_owned(),
+        data: json!({
+            "backend": row.backend, "backend_digest": row.digest, "session_id": row.session, "status": row.status,
+            "cwd": row.cwd, "target": row.target, "parent_run_id": row.parent, "life": row.life,
+        })
+        .to_string(),
+    };
+    let update = RunUpdate {
+        id: row.id,
+        life: row.life,
+        status: row.status.clone(),
+        started_at: None,
+        ended_at: None,
+        last_seq: 1,
+        summary: None,
+        state: None,
+    };
+    let mut ops = vec![
+        Op::PutSession(session.clone()),
+        Op::InsertRun(Box::new(row.clone())),
+        Op::AppendEvents(vec![first]),
+        Op::UpdateRun(Box::new(update)),
+    ];
+    if let Some(key) = key {
+        let outcome = serde_json::to_string(&Outcome { run: row.id }).unwrap_or_default();
+        ops.push(Op::PutKey(KeyRow { key: key.to_owned(), arguments: arguments.to_owned(), outcome, created_at: row.created_at }));
+    }
+    ops
+}
+
+fn name_taken(name: &str) -> Fault {
+    Fault::new(code::NAME_TAKEN, format!("`{name}` is the name of another session"))
+        .hint(format!("choose another name, or go on with that session: continue_run with run_id `{name}`"))
+}
+
+/// Names: 1 to 64 of lower-case letters, digits, `.`, `_`, `-`, beginning with a letter or digit, and no id.
+fn good_name(name: &str) -> Result<(), Fault> {
+    let first = name.bytes().next().is_some_and(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit());
+    let rest = name.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || matches!(byte, b'.' | b'_' | b'-'));
+    let id = ["run_", "ses_", "grp_", "msg_"].iter().any(|prefix| name.starts_with(prefix));
+    if first && rest && !id && name.len() <= 64 {
+        return Ok(());
+    }
+    Err(Fault::new(code::INVALID_ARGUMENT, "`name` is no name")
+        .hint("1 to 64 lower-case letters, digits, `.`, `_` or `-`, beginning with a letter or digit, not with `run_`, `ses_`, `grp_`"))
+}
+
+fn no_target(request: &SpawnRequest, backend: &Backend) -> Result<(), Fault> {
+    if request.target.is_some() || request.targets.is_some() || request.target_tag.is_some() {
+        return Err(Fault::new(code::UNSUPPORTED, format!("backend `{}` runs on this machine only and takes no target", backend.name))
+            .hint("leave `target`, `targets` and `target_tag` out; list_targets shows where others can run"));
+    }
+    Ok(())
+}

@@ -1,0 +1,554 @@
+//! The one writer of a run's history: it numbers events, keeps the run's state, and hands both to the ledger together.
+//!
+//! What is published (and so seen by clients) is what the ledger has confirmed. Steps may be submitted before earlier
+//! ones are confirmed, at most [`MAX_AHEAD`] and [`MAX_AHEAD_BYTES`]; they are confirmed in order. When a commit fails,
+//! nothing more is written for this run: it goes on in memory (`durable: false`) until it is stopped.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use serde_json::{Map, Value, json};
+
+use super::event::{EventType, Question};
+use super::inert;
+use super::live::{Live, Outline, View};
+use super::receipt::Receipt;
+use super::status::{Ending, State, Status};
+use crate::clock::Millis;
+use crate::fault::{Fault, code};
+use crate::id::RunId;
+use crate::ledger::artifact::Artifacts;
+use crate::ledger::{ArtifactRow, Commit, EventRow, Ledger, LedgerError, Op, RunUpdate};
+
+/// Steps that may be on their way to the disk at once.
+pub const MAX_AHEAD: usize = 8;
+/// Bytes of events that may be on their way to the disk at once.
+pub const MAX_AHEAD_BYTES: usize = 1024 * 1024;
+/// An event larger than this, as JSON, has its large fields put into artifacts.
+pub const MAX_INLINE: usize = 16 * 1024;
+/// What stays of a field that was put into an artifact.
+const PREVIEW: usize = 2 * 1024;
+/// Fields up to this size are never put into artifacts.
+const KEEP: usize = 1024;
+
+/// What is on its way to the disk.
+struct Pending {
+    commit: Commit,
+    bytes: usize,
+    update: RunUpdate,
+    outline: Outline,
+}
+
+/// Limits on what a run may write.
+#[derive(Debug, Clone, Copy)]
+pub struct Quota {
+    /// Events in all.
+    pub events: u64,
+    /// Bytes in all.
+    pub bytes: u64,
+}
+
+/// The writer of one run.
+pub struct Record {
+    live: Arc<Live>,
+    ledger: Ledger,
+    artifacts: Artifacts,
+    quota: Quota,
+    written: u64,
+    state: State,
+    outline: Outline,
+    update: RunUpdate,
+    open: Vec<(ItemKind, String)>,
+    batch: Vec<EventRow>,
+    spilled: Vec<ArtifactRow>,
+    others: Vec<Op>,
+    touched: bool,
+    pending: VecDeque<Pending>,
+    ahead: usize,
+    broken: Option<LedgerError>,
+    last_message: Option<String>,
+}
+
+/// What is open until its end is told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum ItemKind {
+    Command,
+    Tool,
+}
+
+impl Record {
+    /// Goes on with a run as its row says.
+    #[must_use]
+    pub fn new(live: Arc<Live>, ledger: Ledger, artifacts: Artifacts, quota: Quota) -> Self {
+        let View { row, outline, .. } = live.view();
+        let update = RunUpdate {
+            id: row.id,
+            life: row.life,
+            status: row.status.clone(),
+            started_at: row.started_at,
+            ended_at: row.ended_at,
+            last_seq: row.last_seq,
+            summary: row.summary.clone(),
+            state: None,
+        };
+        Self {
+            live,
+            ledger,
+            artifacts,
+            quota,
+            written: 0,
+            state: State::Queued,
+            outline,
+            update,
+            open: Vec::new(),
+            batch: Vec::new(),
+            spilled: Vec::new(),
+            others: Vec::new(),
+            touched: false,
+            pending: VecDeque::new(),
+            ahead: 0,
+            broken: None,
+            last_message: None,
+        }
+    }
+
+    /// What the run is, committed or not.
+    #[must_use]
+    pub fn state(&self) -> &State {
+        &self.state
+    }
+
+    /// Takes a run up that an earlier host left in this state.
+    pub fn resume(&mut self, state: State) {
+        self.state = state;
+    }
+
+    /// The run's id.
+    #[must_use]
+    pub fn run(&self) -> RunId {
+        self.update.id
+    }
+
+    /// Open questions, oldest first.
+    #[must_use]
+    pub fn questions(&self) -> &[Question] {
+        &self.outline.questions
+    }
+
+    /// Adds an event to the step in hand. The data is made inert, and what is too large for an event goes to artifacts.
+    ///
+    /// Errors: `output_exceeded` when the run's quota is used up, `ledger_failed` when an artifact cannot be written.
+    pub async fn event(&mut self, kind: EventType, mut data: Value) -> Result<(), Fault> {
+        inert::inert_value(&mut data);
+        self.note(kind, &data);
+        let mut text = data.to_string();
+        if text.len() > MAX_INLINE {
+            let spilled = self.spill(&mut data).await?;
+            self.spilled.extend(spilled);
+            text = data.to_string();
+        }
+        self.charge(text.len() as u64)?;
+        self.push(kind, text);
+        Ok(())
+    }
+
+    /// Adds an event whose field `/content` is an artifact that is already stored.
+    pub async fn artifact(&mut self, kind: EventType, mut data: Value, sha256: String, mime: String) -> Result<(), Fault> {
+        inert::inert_value(&mut data);
+        let (store, hash) = (self.artifacts.clone(), sha256.clone());
+        let size = blocking(move || {
+            store.sync(&hash)?;
+            let path = store.path(&hash).ok_or_else(|| LedgerError::Broken(format!("artifact {hash} is gone")))?;
+            std::fs::metadata(&path).map(|meta| meta.len()).map_err(|error| LedgerError::Broken(format!("{path}: {error}")))
+        })
+        .await?;
+        if let Value::Object(map) = &mut data {
+            map.insert("artifacts".into(), json!([{ "pointer": "/content", "bytes": size, "mime": mime, "sha256": sha256 }]));
+        }
+        self.spilled.push(ArtifactRow {
+            run: self.update.id,
+            seq: self.update.last_seq + 1,
+            pointer: "/content".into(),
+            sha256,
+            size,
+            mime,
+        });
+        let text = data.to_string();
+        self.charge(text.len() as u64)?;
+        self.push(kind, text);
+        Ok(())
+    }
+
+    fn charge(&mut self, bytes: u64) -> Result<(), Fault> {
+        self.written += bytes;
+        if self.update.last_seq >= self.quota.events {
+            return Err(Fault::new(code::OUTPUT_EXCEEDED, format!("the run wrote more than {} events", self.quota.events))
+                .hint("raise `events` under `[backends.NAME.limits]` in the configuration"));
+        }
+        if self.written > self.quota.bytes {
+            return Err(Fault::new(code::OUTPUT_EXCEEDED, format!("the run wrote more than {} bytes", self.quota.bytes))
+                .hint("raise `output` under `[backends.NAME.limits]` in the configuration"));
+        }
+        Ok(())
+    }
+
+    fn push(&mut self, kind: EventType, data: String) {
+        self.update.last_seq += 1;
+        self.batch.push(EventRow { run: self.update.id, seq: self.update.last_seq, ts: Millis::now(), kind: kind.word().to_owned(), data });
+    }
+
+    /// Whether a command, or a tool, of this id was started and has not ended.
+    #[must_use]
+    pub fn is_open(&self, kind: EventType, id: &str) -> bool {
+        let wanted = match kind {
+            EventType::CommandOutput | EventType::CommandFinished => ItemKind::Command,
+            EventType::ToolFinished => ItemKind::Tool,
+            _ => return true,
+        };
+        self.open.iter().any(|(open, item)| *open == wanted && item == id)
+    }
+
+    /// Keeps what an event changes of the run itself.
+    fn note(&mut self, kind: EventType, data: &Value) {
+        let id = || data["id"].as_str().unwrap_or_default().to_owned();
+        match kind {
+            EventType::CommandStarted => self.open.push((ItemKind::Command, id())),
+            EventType::ToolStarted => self.open.push((ItemKind::Tool, id())),
+            EventType::CommandFinished => self.close(ItemKind::Command, &id()),
+            EventType::ToolFinished => self.close(ItemKind::Tool, &id()),
+            EventType::AgentMessage if data["whole"] == true => self.last_message = data["text"].as_str().map(str::to_owned),
+            EventType::Usage => {
+                self.outline.usage = Some(data.clone());
+                self.touched = true;
+            }
+            _ => {}
+        }
+        let summary = match kind {
+            EventType::AgentMessage if data["whole"] == true => data["text"].as_str().map(str::to_owned),
+            EventType::CommandStarted => data["command"].as_str().map(|text| format!("runs {text}")),
+            EventType::ToolStarted => data["tool"].as_str().map(|text| format!("uses {text}")),
+            EventType::FileChanged => data["path"].as_str().map(|text| format!("changed {text}")),
+            EventType::InputRequired | EventType::AuthRequired => data["prompt"].as_str().map(|text| format!("asks: {text}")),
+            EventType::Notice => data["message"].as_str().map(str::to_owned),
+            _ => None,
+        };
+        if let Some(line) = summary.as_deref().and_then(|text| inert::headline(text, 160)) {
+            self.update.summary = Some(line);
+        }
+    }
+
+    fn close(&mut self, kind: ItemKind, id: &str) {
+        if let Some(at) = self.open.iter().rposition(|(open, item)| *open == kind && item == id) {
+            self.open.remove(at);
+        }
+    }
+
+    /// Puts the largest texts of an event into artifacts until it is small enough.
+    async fn spill(&mut self, data: &mut Value) -> Result<Vec<ArtifactRow>, Fault> {
+        let mut rows = Vec::new();
+        let mut refs = Vec::new();
+        loop {
+            let mut largest = None;
+            find_largest(data, &mut String::new(), 0, &mut largest);
+            let Some((pointer, _)) = largest else { break };
+            let Some(place) = data.pointer_mut(&pointer) else { break };
+            let (bytes, mime) = match std::mem::take(place) {
+                Value::String(text) => (text, "text/plain; charset=utf-8"),
+                other => (other.to_string(), "application/json"),
+            };
+            *place = Value::String(inert::preview(&bytes, PREVIEW));
+            let bytes = bytes.into_bytes();
+            self.charge(bytes.len() as u64)?;
+            let store = self.artifacts.clone();
+            let stored = blocking(move || store.put(&bytes)).await?;
+            refs.push(json!({ "pointer": pointer, "bytes": stored.size, "mime": mime, "sha256": stored.sha256 }));
+            rows.push(ArtifactRow {
+                run: self.update.id,
+                seq: self.update.last_seq + 1,
+                pointer,
+                sha256: stored.sha256,
+                size: stored.size,
+                mime: mime.to_owned(),
+            });
+            if data.to_string().len() + refs.len() * 200 <= MAX_INLINE {
+                break;
+            }
+        }
+        if let Value::Object(map) = data {
+            map.insert("artifacts".into(), Value::Array(refs));
+        }
+        Ok(rows)
+    }
+
+    /// Goes to another state and says so with an event of its own (`status_changed`), plus what is to be told with it.
+    pub fn enter(&mut self, state: State, tell: Map<String, Value>) {
+        let (from, to) = (self.state.status(), state.status());
+        debug_assert!(from == to || from.may_become(to), "{from:?} -> {to:?}");
+        if let State::Cancelling { receipt } = &state {
+            self.outline.receipt = Some(receipt.clone());
+        }
+        self.state = state;
+        self.touched = true;
+        if from == to {
+            return;
+        }
+        self.update.status = to.word().to_owned();
+        if to == Status::Starting {
+            self.update.started_at = Some(Millis::now());
+        }
+        let mut data = Map::new();
+        data.insert("from".into(), from.word().into());
+        data.insert("to".into(), to.word().into());
+        data.extend(tell);
+        self.push(EventType::StatusChanged, Value::Object(data).to_string());
+    }
+
+    /// Keeps the receipt as it is so far.
+    pub fn receipt(&mut self, receipt: &Receipt) {
+        self.outline.receipt = Some(receipt.clone());
+        self.touched = true;
+    }
+
+    /// Keeps the open questions.
+    pub fn set_questions(&mut self, questions: Vec<Question>) {
+        self.outline.questions = questions;
+        self.touched = true;
+    }
+
+    /// Another change that is to stand or fall with the step in hand.
+    pub fn with(&mut self, op: Op) {
+        self.others.push(op);
+    }
+
+    /// Closes what is open: commands and tools as interrupted.
+    pub fn close_items(&mut self) {
+        for (kind, id) in std::mem::take(&mut self.open) {
+            let kind = match kind {
+                ItemKind::Command => EventType::CommandFinished,
+                ItemKind::Tool => EventType::ToolFinished,
+            };
+            self.push(kind, json!({ "id": id, "status": "interrupted" }).to_string());
+        }
+    }
+
+    /// The ids of commands that are open.
+    #[must_use]
+    pub fn open_commands(&self) -> Vec<String> {
+        self.open.iter().filter(|(kind, _)| *kind == ItemKind::Command).map(|(_, id)| id.clone()).collect()
+    }
+
+    /// The last whole message of the agent: what there is of an answer when the backend cannot give one.
+    #[must_use]
+    pub fn last_message(&self) -> Option<&str> {
+        self.last_message.as_deref()
+    }
+
+    /// The terminal event. Nothing may be added after it.
+    pub async fn end(&mut self, ending: Ending) {
+        let status = ending.status();
+        debug_assert!(self.state.status().may_become(status), "{:?} -> {status:?}", self.state.status());
+        let kind = match status {
+            Status::Completed => EventType::RunCompleted,
+            Status::Failed => EventType::RunFailed,
+            Status::Cancelled => EventType::RunCancelled,
+            Status::Rejected => EventType::RunRejected,
+            _ => EventType::RunLost,
+        };
+        self.outline.questions.clear();
+        self.outline.result = ending.result().filter(|result| !result.is_empty()).cloned();
+        self.outline.error = ending.error().cloned();
+        self.outline.receipt = ending.receipt().cloned();
+        let mut data = json!({
+            "result": self.outline.result, "error": self.outline.error, "usage": self.outline.usage, "receipt": self.outline.receipt,
+        });
+        inert::inert_value(&mut data);
+        if let Ok(outline) = serde_json::to_value(&self.outline)
+            && let Ok(clean) = serde_json::from_value({
+                let mut outline = outline;
+                inert::inert_value(&mut outline);
+                outline
+            })
+        {
+            self.outline = clean;
+        }
+        if data.to_string().len() > MAX_INLINE {
+            // The quota cannot refuse the end: what is over it is told as a preview only.
+            let quota = std::mem::replace(&mut self.quota, Quota { events: u64::MAX, bytes: u64::MAX });
+            match self.spill(&mut data).await {
+                Ok(rows) => self.spilled.extend(rows),
+                Err(fault) => tracing::warn!(run = %self.update.id, %fault, "the result could not be kept whole"),
+            }
+            self.quota = quota;
+        }
+        let summary = match (&self.outline.error, &self.outline.result) {
+            (Some(error), _) => inert::headline(&error.message, 160),
+            (None, Some(result)) => result.text.as_deref().and_then(|text| inert::headline(text, 160)),
+            (None, None) => None,
+        };
+        if summary.is_some() {
+            self.update.summary = summary;
+        }
+        self.update.status = status.word().to_owned();
+        self.update.ended_at = Some(Millis::now());
+        self.touched = true;
+        self.push(kind, data.to_string());
+        self.state = State::Ended(Box::new(ending));
+    }
+
+    /// Whether another step may be submitted before an earlier one is confirmed.
+    #[must_use]
+    pub fn has_room(&self) -> bool {
+        self.broken.is_some() || (self.pending.len() < MAX_AHEAD && self.ahead < MAX_AHEAD_BYTES)
+    }
+
+    /// Whether something is on its way to the disk.
+    #[must_use]
+    pub fn is_ahead(&self) -> bool {
+        !self.pending.is_empty()
+    }
+
+    /// Hands the step in hand to the ledger. Does nothing when there is nothing to say.
+    pub async fn submit(&mut self) {
+        if self.batch.is_empty() && self.others.is_empty() && !self.touched {
+            return;
+        }
+        self.update.state = self.touched.then(|| serde_json::to_string(&self.outline).unwrap_or_else(|_| "{}".into()));
+        self.touched = false;
+        let events = std::mem::take(&mut self.batch);
+        let bytes = events.iter().map(|event| event.data.len() + 64).sum::<usize>();
+        let mut ops = Vec::with_capacity(3 + self.others.len());
+        if !events.is_empty() {
+            ops.push(Op::AppendEvents(events));
+        }
+        if !self.spilled.is_empty() {
+            ops.push(Op::PutArtifacts(std::mem::take(&mut self.spilled)));
+        }
+        ops.append(&mut self.others);
+        ops.push(Op::UpdateRun(Box::new(self.update.clone())));
+        if self.broken.is_some() {
+            self.publish_in_memory();
+            return;
+        }
+        let commit = self.ledger.submit(Some(self.update.id), ops).await;
+        self.ahead += bytes;
+        self.pending.push_back(Pending { commit, bytes, update: self.update.clone(), outline: self.outline.clone() });
+    }
+
+    /// Waits for the oldest step on its way, and publishes it. Cancel-safe.
+    ///
+    /// Pends for ever when nothing is on its way.
+    pub async fn confirmed(&mut self) -> Result<(), Fault> {
+        let Some(first) = self.pending.front_mut() else { return std::future::pending().await };
+        let outcome = (&mut first.commit).await;
+        let Some(done) = self.pending.pop_front() else { return Ok(()) };
+        self.ahead -= done.bytes;
+        match outcome {
+            Ok(()) => {
+                self.live.publish(|view| apply(view, done.update, done.outline));
+                Ok(())
+            }
+            Err(error) => {
+                tracing::error!(run = %self.update.id, %error, "the ledger refused a step");
+                let fault = ledger_fault(&error);
+                self.broken = Some(error);
+                self.pending.clear();
+                self.ahead = 0;
+                self.publish_in_memory();
+                Err(fault)
+            }
+        }
+    }
+
+    /// Waits until everything submitted is confirmed, or refused.
+    pub async fn settled(&mut self) -> Result<(), Fault> {
+        while self.is_ahead() {
+            self.confirmed().await?;
+        }
+        match &self.broken {
+            None => Ok(()),
+            Some(error) => Err(ledger_fault(error)),
+        }
+    }
+
+    /// Shows the state of the run, but no events that are not on disk.
+    fn publish_in_memory(&self) {
+        let (update, outline) = (self.update.clone(), self.outline.clone());
+        self.live.publish(|view| {
+            view.durable = false;
+            let last_seq = view.row.last_seq;
+            apply(view, update, outline);
+            view.row.last_seq = last_seq;
+        });
+    }
+}
+
+fn apply(view: &mut View, update: RunUpdate, outline: Outline) {
+    view.row.life = update.life;
+    view.row.status = update.status;
+    view.row.started_at = update.started_at;
+    view.row.ended_at = update.ended_at;
+    view.row.last_seq = update.last_seq;
+    view.row.summary = update.summary;
+    view.outline = outline;
+}
+
+/// The fault that a caller gets when the ledger cannot do its work.
+#[must_use]
+pub fn ledger_fault(error: &LedgerError) -> Fault {
+    Fault::new(code::LEDGER_FAILED, format!("the ledger cannot be used: {error}"))
+        .retryable()
+        .hint("free the disk or mend the data directory; `falconer check` looks at it")
+}
+
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T, LedgerError> + Send + 'static) -> Result<T, Fault> {
+    match tokio::task::spawn_blocking(work).await {
+        Ok(outcome) => outcome.map_err(|error| ledger_fault(&error)),
+        Err(error) => Err(Fault::new(code::INTERNAL, format!("a task of the host failed: {error}"))),
+    }
+}
+
+/// The place and size of the largest text, or of the largest list of small values where no text is large.
+fn find_largest(value: &Value, pointer: &mut String, depth: usize, largest: &mut Option<(String, usize)>) {
+    let consider = |pointer: &str, size: usize, largest: &mut Option<(String, usize)>| {
+        if size > KEEP && largest.as_ref().is_none_or(|(_, best)| size > *best) {
+            *largest = Some((pointer.to_owned(), size));
+        }
+    };
+    match value {
+        Value::String(text) if depth > 0 && text.len() > PREVIEW + 200 => consider(pointer, text.len(), largest),
+        Value::Array(items) => {
+            for (index, item) in items.iter().enumerate() {
+                let length = pointer.len();
+                pointer.push_str(&format!("/{index}"));
+                find_largest(item, pointer, depth + 1, largest);
+                pointer.truncate(length);
+            }
+            // A list or map of many small values has no large text: it goes as a whole.
+            if depth > 0 && largest.is_none() {
+                let size = value.to_string().len();
+                if size > PREVIEW + 200 {
+                    consider(pointer, size, largest);
+                }
+            }
+        }
+        Value::Object(map) => {
+            for (key, item) in map {
+                if depth == 0 && key == "artifacts" {
+                    continue;
+                }
+                let length = pointer.len();
+                pointer.push('/');
+                pointer.push_str(&key.replace('~', "~0").replace('/', "~1"));
+                find_largest(item, pointer, depth + 1, largest);
+                pointer.truncate(length);
+            }
+            if depth > 0 && largest.is_none() {
+                let size = value.to_string().len();
+                if size > PREVIEW + 200 {
+                    consider(pointer, size, largest);
+                }
+            }
+        }
+        _ => {}
+    }
+}

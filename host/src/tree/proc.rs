@@ -1,0 +1,120 @@
+//! What `/proc` says about processes (proc_pid_stat(5), proc_pid_environ(5)).
+//!
+//! Reads only. A process that ends meanwhile is not there: every reader answers with an error or `None` then, and
+//! nothing here decides what that means. A number alone is never an identity: [`super::pidfd`] pairs it with a pidfd.
+
+use std::ffi::OsStr;
+use std::io::{self, Read};
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::MetadataExt;
+
+use crate::id::RunId;
+
+/// The variable that marks the processes of a run.
+pub const MARK: &str = "FALCONER_RUN_ID";
+
+/// Generations that are looked at, at most.
+const GENERATIONS: usize = 256;
+
+/// The fields of `/proc/PID/stat` that are used here.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Stat {
+    /// Its id while it lives.
+    pub pid: u32,
+    /// Field 2, without the brackets; at most 15 bytes.
+    pub name: String,
+    /// Field 3: `R`, `S`, `D`, `Z`, `T` …
+    pub state: u8,
+    /// Field 4.
+    pub parent: u32,
+    /// Field 5.
+    pub group: u32,
+    /// Field 22: when it started, in clock ticks after boot.
+    pub start: u64,
+}
+
+impl Stat {
+    /// It has not ended: neither a zombie nor dead.
+    pub fn lives(&self) -> bool {
+        !matches!(self.state, b'Z' | b'X' | b'x')
+    }
+}
+
+/// Reads one process.
+pub fn stat(pid: u32) -> io::Result<Stat> {
+    let mut text = Vec::with_capacity(512);
+    std::fs::File::open(format!("/proc/{pid}/stat"))?.read_to_end(&mut text)?;
+    parse(pid, &text).ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, format!("/proc/{pid}/stat has another form")))
+}
+
+/// The name may hold blanks and brackets, so the fields after it are counted from the last bracket.
+fn parse(pid: u32, text: &[u8]) -> Option<Stat> {
+    let open = text.iter().position(|byte| *byte == b'(')?;
+    let close = text.iter().rposition(|byte| *byte == b')')?;
+    let name = String::from_utf8_lossy(text.get(open + 1..close)?).into_owned();
+    let mut fields = std::str::from_utf8(text.get(close + 1..)?).ok()?.split_ascii_whitespace();
+    let state = *fields.next()?.as_bytes().first()?;
+    let parent = fields.next()?.parse().ok()?;
+    let group = fields.next()?.parse().ok()?;
+    let start = fields.nth(16)?.parse().ok()?;
+    Some(Stat { pid, name, state, parent, group, start })
+}
+
+/// Every process that is there now.
+pub fn all() -> Vec<Stat> {
+    let Ok(entries) = std::fs::read_dir("/proc") else { return Vec::new() };
+    entries.filter_map(|entry| stat(entry.ok()?.file_name().to_str()?.parse().ok()?).ok()).collect()
+}
+
+/// A process and those above it, as they are now; nearest first. A number that was given to another process meanwhile
+/// is not noticed.
+pub fn with_ancestors(pid: u32) -> impl Iterator<Item = u32> {
+    std::iter::successors(Some(pid), |pid| stat(*pid).ok().map(|stat| stat.parent).filter(|parent| *parent > 0)).take(GENERATIONS)
+}
+
+/// Whether it belongs to our user (or we are root, who may look at everyone's).
+pub fn is_ours(pid: u32) -> bool {
+    let me = rustix::process::geteuid();
+    me.is_root() || std::fs::metadata(format!("/proc/{pid}")).is_ok_and(|meta| meta.uid() == me.as_raw())
+}
+
+/// The run whose mark it carries in its environment, as that was when it was executed.
+pub fn mark(pid: u32) -> Option<RunId> {
+    let environ = std::fs::read(format!("/proc/{pid}/environ")).ok()?;
+    environ.split(|byte| *byte == 0).find_map(|entry| {
+        let value = entry.strip_prefix(MARK.as_bytes())?.strip_prefix(b"=")?;
+        OsStr::from_bytes(value).to_str()?.parse().ok()
+    })
+}
+
+/// Now, in the unit of [`Stat::start`].
+pub fn ticks_now() -> u64 {
+    let now = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
+    let per_second = rustix::param::clock_ticks_per_second();
+    let seconds = u64::try_from(now.tv_sec).unwrap_or(0);
+    let nanos = u64::try_from(now.tv_nsec).unwrap_or(0);
+    seconds * per_second + nanos * per_second / 1_000_000_000
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_may_hold_anything() {
+        let text = b"4711 (a) R (b c) S 1 42 43 0 -1 0 0 0 0 0 1 2 3 4 20 0 1 0 987654 0 0";
+        let stat = parse(4711, text).unwrap();
+        assert_eq!(stat, Stat { pid: 4711, name: "a) R (b c".into(), state: b'S', parent: 1, group: 42, start: 987_654 });
+        assert!(parse(1, b"1 (x").is_none());
+        assert!(parse(1, b"").is_none());
+    }
+
+    #[test]
+    fn this_process_started_in_the_past() {
+        let me = stat(std::process::id()).unwrap();
+        assert!(me.start <= ticks_now());
+        assert!(me.lives());
+        assert!(is_ours(std::process::id()));
+        assert!(all().iter().any(|other| other.pid == me.pid && other.start == me.start));
+    }
+}

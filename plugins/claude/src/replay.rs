@@ -1,0 +1,312 @@
+//! Recorded streams of the real program (2.1.329), replayed: every type is known, every item closes, every outcome is right.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::Path;
+use std::time::Duration;
+
+use falconer_backend::{ChangeKind, Event, ExitStatus, ItemStatus, JsonLine, Outcome};
+use serde_json::Value;
+
+use crate::incoming::Incoming;
+use crate::session::{Effects, Session};
+
+/// Types that say nothing to us, by type and subtype.
+const IGNORED: [(&str, &str); 7] = [
+    ("system", "ui_invalidate"),
+    ("system", "status"),
+    ("system", "task_updated"),
+    ("system", "thinking_tokens"),
+    ("command_lifecycle", ""),
+    ("control_response", ""),
+    ("keep_alive", ""),
+];
+
+/// What a stream left behind.
+#[derive(Debug)]
+struct Replay {
+    events: Vec<Event>,
+    written: Vec<Value>,
+    closed: bool,
+    outcome: Outcome,
+}
+
+impl Replay {
+    fn of(name: &str) -> Self {
+        Self::read(&Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/streams").join(format!("{name}.jsonl")))
+    }
+
+    fn read(file: &Path) -> Self {
+        let mut session = Session::new(false, Duration::from_secs(600));
+        let (mut events, mut written, mut closed, mut exit) = (Vec::new(), Vec::new(), false, None);
+        for row in fs::read_to_string(file).unwrap().lines() {
+            let mut row: Value = serde_json::from_str(row).unwrap();
+            let now = Duration::from_secs_f64(row["t"].as_f64().unwrap());
+            let message = row["msg"].take();
+            let mut out = Effects::default();
+            match row["dir"].as_str().unwrap() {
+                "out" => {
+                    check_known(&message);
+                    let line = JsonLine::parse(message.to_string().as_bytes()).unwrap();
+                    session.line(line, now, &mut out);
+                }
+                "err" => session.stderr(message.as_str().map_or_else(|| message.to_string(), str::to_owned), &mut out),
+                "in" if message["request"]["subtype"] == "interrupt" => session.cancel(now, &mut out),
+                // What was sent after the session was told to end is not ours.
+                "in" if message["type"] == "user" && closed => break,
+                "meta" => exit = message["exit"].as_i64().map(|code| i32::try_from(code).unwrap()).or(exit),
+                _ => {}
+            }
+            session.tick(now, &mut out);
+            closed |= out.close;
+            written.extend(out.lines.iter().map(|line| serde_json::from_str::<Value>(line).unwrap()));
+            events.extend(out.events.pending().events);
+        }
+        let status = exit.map(|code| if code < 0 { ExitStatus::Signalled(-code) } else { ExitStatus::Code(code) });
+        Self { events, written, closed, outcome: session.outcome(status) }
+    }
+
+    fn code(&self) -> &str {
+        match &self.outcome {
+            Outcome::Completed(_) => "completed",
+            Outcome::Failed(failure) | Outcome::Rejected(failure) => &failure.code,
+            Outcome::Stopped(_) => "stopped",
+        }
+    }
+
+    fn text(&self) -> &str {
+        match &self.outcome {
+            Outcome::Completed(done) => done.text.as_deref().unwrap_or_default(),
+            Outcome::Stopped(stopped) => stopped.partial.text.as_deref().unwrap_or_default(),
+            Outcome::Failed(failure) | Outcome::Rejected(failure) => &failure.message,
+        }
+    }
+}
+
+fn check_known(message: &Value) {
+    if Incoming::read(message.clone()) == Incoming::Other {
+        let kind = (message["type"].as_str().unwrap_or_default(), message["subtype"].as_str().unwrap_or_default());
+        assert!(IGNORED.contains(&kind), "{message}");
+    }
+}
+
+/// What holds of every stream: ids are unique and closed once, output has no gap, nothing is over its limit.
+fn check_events(name: &str, events: &[Event]) {
+    let (mut open, mut seen) = (BTreeSet::new(), BTreeSet::new());
+    let mut offset = 0;
+    for event in events {
+        match event {
+            Event::CommandStarted(start) => {
+                assert!(seen.insert(&start.id), "{name}: {} twice", start.id);
+                open.insert(&start.id);
+                offset = 0;
+            }
+            Event::ToolStarted(start) => {
+                assert!(seen.insert(&start.id), "{name}: {} twice", start.id);
+                serde_json::from_str::<Value>(&start.input).unwrap();
+                open.insert(&start.id);
+            }
+            Event::CommandOutput(chunk) => {
+                assert!(open.contains(&chunk.id), "{name}");
+                if chunk.offset > 0 {
+                    assert_eq!(chunk.offset, offset, "{name}");
+                }
+                offset = chunk.offset + chunk.bytes.len() as u64;
+            }
+            Event::CommandFinished(end) => assert!(open.remove(&end.id), "{name}: {} was not open", end.id),
+            Event::ToolFinished(end) => {
+                assert!(open.remove(&end.id), "{name}: {} was not open", end.id);
+                serde_json::from_str::<Value>(&end.output).unwrap();
+            }
+            Event::AgentMessage(message) | Event::Reasoning(message) | Event::MessageAdded(message) => {
+                assert!(!message.id.is_empty() && message.id.len() <= 128, "{name}: {}", message.id);
+            }
+            Event::Native(native) => {
+                serde_json::from_str::<Value>(&native.data).unwrap();
+            }
+            _ => {}
+        }
+    }
+}
+
+#[test]
+fn every_stream_ends_as_it_should() {
+    let expected = |name: &str| match name {
+        // A turn that was cut short by nobody here: what steered it is not this version's.
+        "ctl-deny-interrupt" | "endsession-new-bash" | "endsession-new-response" | "sig-bash-SIGINT" | "sig-response-SIGINT" => {
+            "interrupted"
+        }
+        "ctl-pending-interrupt" | "sig-bash-control-interrupt" | "sig-response-control-interrupt" => "stopped",
+        "bgstop-interrupt" => "stopped",
+        "err-400" => "bad_request",
+        "err-401" | "ctl-pending-sigterm" | "sess-killed" => "no result",
+        "err-maxbudget" => "budget_exceeded",
+        "err-maxturns" => "max_turns",
+        "err-nokey" => "auth_required",
+        "err-resume-unknown" | "sess-resume-nopersist" => "session_not_found",
+        "err-unreachable" => "api_unreachable",
+        "feat-schema-bad" => "structured_output_failed",
+        "feat-schema-invalid-schema" => "agent_exited",
+        "sess-dup-session-id" => "session_in_use",
+        name if name.starts_with("sig-") => "no result",
+        _ => "completed",
+    };
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/streams");
+    let mut count = 0;
+    let mut wrong = Vec::new();
+    for file in fs::read_dir(folder).unwrap() {
+        let file = file.unwrap().path();
+        let name = file.file_stem().unwrap().to_str().unwrap().to_owned();
+        let replay = Replay::read(&file);
+        check_events(&name, &replay.events);
+        let (code, expected) = (replay.code(), expected(&name));
+        let fits = match expected {
+            "no result" => ["killed_by_signal", "agent_exited"].contains(&code),
+            _ => code == expected,
+        };
+        if !fits {
+            wrong.push(format!("{name}: {code} ({}), not {expected}", replay.text()));
+        }
+        count += 1;
+    }
+    assert_eq!(wrong, Vec::<String>::new());
+    assert!(count >= 79, "{count} streams");
+}
+
+#[test]
+fn a_command_with_its_output() {
+    let replay = Replay::of("feat-bash-fail");
+    let mut story = Vec::new();
+    for event in &replay.events {
+        match event {
+            Event::SessionStarted(_) => story.push("session".to_owned()),
+            Event::AgentMessage(message) => story.push(format!("says {:?}", message.text)),
+            Event::CommandStarted(start) => story.push(format!("runs {:?}", start.command)),
+            Event::CommandOutput(chunk) => story.push(format!("{:?} {:?}", chunk.kind, String::from_utf8_lossy(&chunk.bytes))),
+            Event::CommandFinished(end) => story.push(format!("{:?} {:?}", end.status, end.exit_code)),
+            Event::Usage(usage) => story.push(format!("{} turns", usage.turns)),
+            Event::Native(native) => story.push(native.kind.clone()),
+            other => story.push(format!("{other:?}")),
+        }
+    }
+    let expected = [
+        "session",
+        "init",
+        "says \"Running a command.\"",
+        "runs \"echo out; echo err >&2; exit 3\"",
+        "OutputKind::Stdout \"out\\nerr\"",
+        "ItemStatus::Failed Some(3)",
+        "says \"Command said: Exit code 3\\nout\\nerr\"",
+        "2 turns",
+    ];
+    assert_eq!(story, expected);
+}
+
+#[test]
+fn changed_files_have_diffs() {
+    let replay = Replay::of("feat-edit");
+    let changes: Vec<_> =
+        replay.events.iter().filter_map(|event| if let Event::FileChanged(change) = event { Some(change) } else { None }).collect();
+    assert_eq!(changes.len(), 2);
+    assert_eq!((changes[0].kind, changes[1].kind), (ChangeKind::Modified, ChangeKind::Created));
+    assert!(changes[0].diff.as_deref().unwrap().ends_with("@@ -1,3 +1,3 @@\n a\n-b\n+B2\n c\n"));
+    assert!(changes[1].diff.as_deref().unwrap().ends_with("@@ -0,0 +1,1 @@\n+new\n"));
+    assert_eq!(replay.text(), "ok");
+}
+
+#[test]
+fn pieces_and_the_whole_have_one_id() {
+    let replay = Replay::of("feat-think-partial");
+    let (mut thought, mut said) = (Vec::new(), Vec::new());
+    for event in &replay.events {
+        match event {
+            Event::Reasoning(piece) => thought.push((piece.id.clone(), piece.whole, piece.text.clone())),
+            Event::AgentMessage(piece) => said.push((piece.id.clone(), piece.whole, piece.text.clone())),
+            _ => {}
+        }
+    }
+    for (pieces, whole) in [(thought, "Let me think about this."), (said, "I thought about it.")] {
+        let joined: String = pieces.iter().filter(|piece| !piece.1).map(|piece| piece.2.as_str()).collect();
+        assert_eq!(joined, whole);
+        assert_eq!(pieces.last().unwrap().2, whole);
+        assert!(pieces.iter().all(|piece| piece.0 == pieces[0].0));
+        assert_eq!(pieces.iter().filter(|piece| piece.1).count(), 1);
+    }
+    let live = replay.events.iter().filter(|event| matches!(event, Event::Usage(_))).count();
+    assert_eq!(live, 2);
+}
+
+#[test]
+fn the_answer_waits_for_what_runs_in_the_background() {
+    for (name, answer) in [("feat-state-bash", "notified"), ("feat-state-task", "script finished")] {
+        let replay = Replay::of(name);
+        assert!(replay.closed, "{name}");
+        assert_eq!(replay.text(), answer);
+        let last = replay.events.iter().rev().find(|event| matches!(event, Event::CommandFinished(_) | Event::ToolFinished(_)));
+        assert!(last.is_some(), "{name}");
+    }
+    let replay = Replay::of("feat-state-bash");
+    let end = replay.events.iter().find_map(|event| if let Event::CommandFinished(end) = event { Some(end) } else { None }).unwrap();
+    assert_eq!((end.status, end.exit_code), (ItemStatus::Succeeded, Some(0)));
+}
+
+#[test]
+fn an_interrupt_is_followed_by_the_end_of_the_session() {
+    let replay = Replay::of("sig-response-control-interrupt");
+    let subtypes: Vec<_> = replay.written.iter().map(|line| line["request"]["subtype"].as_str().unwrap()).collect();
+    assert_eq!(subtypes, ["interrupt", "end_session"]);
+    assert_eq!(replay.text(), "Starting a long answer (hanging)");
+    assert!(replay.closed);
+}
+
+#[test]
+fn what_needs_a_permission_is_refused_at_once() {
+    let replay = Replay::of("feat-state-ask");
+    let answer = &replay.written[0]["response"]["response"];
+    assert_eq!(answer["behavior"], "deny");
+    assert!(answer["message"].as_str().unwrap().contains("nobody can be asked"));
+    let declined = replay.events.iter().any(|event| matches!(event, Event::CommandFinished(end) if end.status == ItemStatus::Declined));
+    assert!(declined);
+    assert!(replay.events.iter().any(|event| matches!(event, Event::Notice(notice) if notice.code == "permission_denied")));
+}
+
+#[test]
+fn retries_are_told_and_a_recovery_is_a_success() {
+    for name in ["err-429-once", "err-529-once"] {
+        let replay = Replay::of(name);
+        assert_eq!(replay.code(), "completed");
+        assert!(replay.events.iter().any(|event| matches!(event, Event::Notice(notice) if notice.code == "api_retry")), "{name}");
+    }
+}
+
+#[test]
+fn silence_after_a_result_is_the_end() {
+    let mut session = Session::new(false, Duration::from_secs(5));
+    let mut out = Effects::default();
+    let line = |text: &str| JsonLine::parse(text.as_bytes()).unwrap();
+    let at = Duration::from_secs;
+    session.line(line(r#"{"type":"system","subtype":"init","session_id":"s"}"#), at(1), &mut out);
+    assert_eq!(session.deadline(), None);
+    session.line(line(r#"{"type":"result","subtype":"success","result":"yes"}"#), at(2), &mut out);
+    let until = session.deadline().unwrap();
+    session.tick(until, &mut out);
+    assert!(out.close);
+    assert!(!session.overdue(until));
+    assert!(session.overdue(session.deadline().unwrap()));
+    assert!(matches!(session.outcome(None), Outcome::Completed(done) if done.text.as_deref() == Some("yes")));
+}
+
+#[test]
+fn what_never_ends_in_the_background_is_stopped() {
+    let mut session = Session::new(false, Duration::from_secs(5));
+    let mut out = Effects::default();
+    let line = |text: &str| JsonLine::parse(text.as_bytes()).unwrap();
+    let at = Duration::from_secs;
+    session.line(line(r#"{"type":"system","subtype":"background_tasks_changed","tasks":[{}]}"#), at(1), &mut out);
+    session.line(line(r#"{"type":"result","subtype":"success","result":"yes"}"#), at(2), &mut out);
+    session.line(line(r#"{"type":"system","subtype":"session_state_changed","state":"idle"}"#), at(2), &mut out);
+    assert_eq!(session.deadline(), Some(at(7)));
+    session.tick(at(7), &mut out);
+    assert!(out.lines[0].contains("end_session"));
+    assert!(matches!(session.outcome(Some(ExitStatus::Code(0))), Outcome::Completed(_)));
+}
