@@ -1,5 +1,7 @@
 //! The rows of the table.
 
+use std::collections::BTreeMap;
+use std::ffi::OsString;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
@@ -208,24 +210,27 @@ fn idle(table: &mut Table) {
     // What followed the last start is over: two looks that are the same.
     let mut last = switches(daemon);
     until("the host to be still", || {
-        std::thread::sleep(Duration::from_millis(500));
+        std::thread::sleep(Duration::from_secs(1));
         let now = switches(daemon);
-        std::mem::replace(&mut last, now).eq(&now).then_some(())
+        let same = now == last;
+        last = now;
+        same.then_some(())
     });
-    let begin = switches(daemon);
     std::thread::sleep(WATCH);
-    let woken = switches(daemon) - begin;
+    let woken: u64 = switches(daemon).into_iter().map(|(thread, count)| count - last.get(&thread).copied().unwrap_or(0)).sum();
     table.row("its wake-ups in 10 s", woken, "0", "", "");
 }
 
-/// How often any thread of it was put on a CPU after waiting.
-fn switches(daemon: Seen) -> u64 {
+/// How often each thread of it was put on a CPU after waiting.
+fn switches(daemon: Seen) -> BTreeMap<OsString, u64> {
     let tasks = std::fs::read_dir(format!("/proc/{}/task", daemon.pid)).unwrap();
     tasks
         .flatten()
-        .filter_map(|task| std::fs::read_to_string(task.path().join("status")).ok())
-        .filter_map(|status| status.lines().find_map(|line| line.strip_prefix("voluntary_ctxt_switches:")?.trim().parse::<u64>().ok()))
-        .sum()
+        .filter_map(|task| Some((task.file_name(), std::fs::read_to_string(task.path().join("status")).ok()?)))
+        .filter_map(|(task, status)| {
+            Some((task, status.lines().find_map(|line| line.strip_prefix("voluntary_ctxt_switches:"))?.trim().parse().ok()?))
+        })
+        .collect()
 }
 
 fn get_run(table: &mut Table) {
