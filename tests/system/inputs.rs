@@ -23,7 +23,7 @@ fn prompts_of_any_shape_arrive_as_they_are() {
     let host = Host::usual();
     let client = host.client();
     let large = "große Worte, ".repeat(200 * 1_024 / 14);
-    for prompt in ["-rf --help", "/exit now", "@/etc/passwd", "\"'`$(x)\\\n\t{}", "日本語 🦅", &large] {
+    for prompt in ["-rf --help", "/exit now", "@/etc/passwd", "", " ", "\"'`$(x)\\\n\t{}", "日本語 🦅", &large] {
         let run = client.run(with(host.hostile(json!({ "mode": "echo" })), json!({ "prompt": prompt })));
         assert_eq!(run["status"], "completed", "{:?}: {}", &prompt[..prompt.len().min(20)], run["error"]);
         let events = client.events(run["run_id"].as_str().unwrap());
@@ -37,10 +37,6 @@ fn prompts_of_any_shape_arrive_as_they_are() {
             offset = slice["next_offset"].as_u64();
         }
         assert_eq!(text, prompt);
-    }
-    // Nothing at all is no job.
-    for prompt in ["", " \n\t"] {
-        client.refused("spawn_run", with(host.hostile(json!({ "mode": "echo" })), json!({ "prompt": prompt })), "invalid_argument");
     }
 }
 
