@@ -132,6 +132,27 @@ fn a_cancel_that_is_not_heard_still_stops() {
 }
 
 #[test]
+fn a_cancel_is_taken_at_every_moment_of_a_start() {
+    let host = Host::usual();
+    let client = host.client();
+    let beside = Bystander::new(&host, &client);
+    for round in 0..60 {
+        let mode = ["sleep_start", "sleep_poll", "spin_poll", "idle", "echo"][round % 5];
+        let run = client.spawn(host.hostile(json!({ "mode": mode })));
+        // A look more each time: a little later each time.
+        for _ in 0..round % 7 {
+            client.get(&run);
+        }
+        let answer = client.cancel(&run);
+        let status = answer["status"].as_str().unwrap();
+        assert!(["cancelled", "completed"].contains(&status), "{mode}, round {round}: {answer}");
+        assert!(crate::client::is_end(client.events(&run).last().unwrap()), "{mode}, round {round}");
+    }
+    beside.goes_on();
+    beside.end();
+}
+
+#[test]
 fn many_spinning_guests_do_not_keep_clients_waiting() {
     let host = Host::with(&USUAL.replace("call_cpu = \"500 ms\"", "call_cpu = \"60 s\"").replace("call = \"1 s\"", "call = \"60 s\""));
     let client = host.client();

@@ -19,6 +19,7 @@ mod patience;
 mod processes;
 
 mod bare;
+mod inside;
 mod rows;
 mod table;
 mod wire;

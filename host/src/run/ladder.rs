@@ -79,7 +79,7 @@ impl Supervisor {
             last.fault.clone_from(&fault);
         }
         if cause != Cause::Finished {
-            self.announce(&receipt).await;
+            self.announce(&receipt);
         }
         let (ask, terminate) = self.times(grace);
 
@@ -87,6 +87,10 @@ impl Supervisor {
             step(&mut receipt, began, Rung::Ask);
             self.cancel_due = Some(receipt.reason.clone().unwrap_or_else(|| format!("{cause:?}").to_lowercase()));
             self.pump(Instant::now() + ask, Until::Heard, &mut last).await;
+        }
+        // Where nothing is left to wait for, the announcement and the end are one transaction.
+        if self.tree.was_used() || !children.is_empty() {
+            self.record.submit().await;
         }
         if self.tree.is_alive() && !terminate.is_zero() {
             step(&mut receipt, began, Rung::Terminate);
@@ -113,8 +117,8 @@ impl Supervisor {
         self.end(cause, fault, last, receipt, verdict).await;
     }
 
-    /// Tells that the run is being stopped.
-    async fn announce(&mut self, receipt: &Receipt) {
+    /// Tells that the run is being stopped. It is submitted by whatever waits first.
+    fn announce(&mut self, receipt: &Receipt) {
         if matches!(self.record.state(), State::Cancelling { .. } | State::Ended(_)) {
             return;
         }
@@ -125,7 +129,6 @@ impl Supervisor {
             tell.insert("reason".into(), super::inert::inert(reason.clone()).into());
         }
         self.record.enter(State::Cancelling { receipt: receipt.clone() }, tell);
-        self.record.submit().await;
     }
 
     /// Shows the receipt so far, to those who ask while the stop goes on.
@@ -166,6 +169,9 @@ impl Supervisor {
                 None if finished || !self.may_call() => until,
                 None => self.next_poll().map_or(until, |poll| until.min(poll)),
             };
+            if wake > Instant::now() {
+                self.record.submit().await;
+            }
             let idle = !finished && self.call.is_none() && !self.poll_due;
             let (instance, tree) = (self.instance.clone(), self.tree.clone());
             tokio::select! {

@@ -214,6 +214,12 @@ impl Tree {
         *self.0.alive.borrow() > 0
     }
 
+    /// Whether a child was ever started.
+    #[must_use]
+    pub fn was_used(&self) -> bool {
+        self.0.lock().ever
+    }
+
     /// KILL to one child and its process group.
     pub(crate) fn kill_child(&self, pid: u32) {
         self.0.signal_group(pid, Signal::KILL);

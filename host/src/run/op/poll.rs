@@ -110,9 +110,12 @@ fn beyond(after: u64, progress: Progress, run: RunId) -> Result<(), Fault> {
 fn shown(row: EventRow, chars: usize) -> Event {
     let mut data: Value = serde_json::from_str(&row.data).unwrap_or(Value::Null);
     let mut max = chars / 2;
-    while data.to_string().len() + ENVELOPE > chars && max > 40 {
+    // Its length as it is stored: writing it again, to measure it, is for the few that are too long.
+    let mut size = row.data.len();
+    while size + ENVELOPE > chars && max > 40 {
         shorten(&mut data, max);
         max /= 2;
+        size = data.to_string().len();
     }
     Event { seq: row.seq, ts: row.ts, kind: EventType::from_word(&row.kind).unwrap_or(EventType::Native), data }
 }
