@@ -168,7 +168,8 @@ pub enum Op {
         /// The backend's bytes.
         bytes: Vec<u8>,
     },
-    /// A new or changed session. A name that belongs to another session fails the commit with `NameTaken`.
+    /// A new or changed session. A name that belongs to another session fails the commit with `NameTaken`. Of a known
+    /// session, a name or native id that is not given stays as it is: two runs may write it at once.
     PutSession(SessionRow),
     /// A message into an inbox.
     PutMessage(InboxRow),

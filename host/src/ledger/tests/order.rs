@@ -119,15 +119,17 @@ async fn a_refused_submission_fails_only_itself() {
 }
 
 #[tokio::test]
-async fn names_are_unique_and_can_be_given_up() {
+async fn names_are_unique_and_what_was_learnt_of_a_session_stays() {
     let (_temporary, _dir, ledger) = open();
     let (first, second) = (session(Some("lead")), session(Some("lead")));
     ledger.commit(None, vec![Op::PutSession(first.clone())]).await.unwrap();
     ledger.commit(None, vec![Op::PutSession(first.clone())]).await.unwrap();
     let taken = Err(LedgerError::NameTaken("lead".to_owned()));
     assert_eq!(ledger.commit(None, vec![Op::PutSession(second.clone())]).await, taken);
-    ledger.commit(None, vec![Op::PutSession(SessionRow { name: None, ..first })]).await.unwrap();
-    ledger.commit(None, vec![Op::PutSession(second.clone())]).await.unwrap();
-    assert_eq!(ledger.session_named("lead").unwrap(), Some(second));
+    // Whoever read the row earlier and knows less takes nothing away.
+    let native = SessionRow { native_id: Some("theirs".into()), ..first.clone() };
+    ledger.commit(None, vec![Op::PutSession(native.clone())]).await.unwrap();
+    ledger.commit(None, vec![Op::PutSession(SessionRow { name: None, native_id: None, ..first })]).await.unwrap();
+    assert_eq!(ledger.session_named("lead").unwrap(), Some(native));
     ledger.commit(None, vec![Op::PutSession(session(None)), Op::PutSession(session(None))]).await.unwrap();
 }
