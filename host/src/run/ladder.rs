@@ -24,6 +24,11 @@ use crate::tree::{Seen, Verdict};
 /// A call that has been in hand for so long when the run is to stop counts as a spin and is cut.
 const BUSY_AT_STOP: Duration = Duration::from_millis(25);
 
+/// How long the store may take to go once it was cut.
+const CUT_WAIT: Duration = Duration::from_secs(2);
+/// Messages of a backend for people; what is longer is shown as a preview.
+const MAX_MESSAGE: usize = 4 * 1024;
+
 /// What a rung waits for, besides its time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Until {
@@ -111,8 +116,12 @@ impl Supervisor {
         receipt.component = Some(self.cut(&mut receipt, began).await);
         step(&mut receipt, began, Rung::Prove);
         let verdict = self.tree.prove(self.stop.prove).await;
+        // Each child has the same rungs; one that hangs must not hold its parent up for ever.
+        let rungs = self.stop.ask + self.stop.terminate + self.stop.drain + self.stop.prove + CUT_WAIT * 2;
         for child in children {
-            child.ended().await;
+            if tokio::time::timeout(rungs, child.ended()).await.is_err() {
+                tracing::error!(run = %self.live.id, child = %child.id, "a child run did not end with its parent");
+            }
         }
         self.end(cause, fault, last, receipt, verdict).await;
     }
@@ -228,10 +237,10 @@ impl Supervisor {
         let Some(instance) = self.instance.take() else { return ComponentEnd::NeverStarted };
         step(receipt, began, Rung::Cut);
         instance.cut();
-        match instance.gone().await {
-            End::Returned => ComponentEnd::Returned,
-            End::Trapped => ComponentEnd::Trapped,
-            End::Dropped => ComponentEnd::Dropped,
+        match tokio::time::timeout(CUT_WAIT, instance.gone()).await {
+            Ok(End::Returned) => ComponentEnd::Returned,
+            Ok(End::Trapped) => ComponentEnd::Trapped,
+            Ok(End::Dropped) | Err(_) => ComponentEnd::Dropped,
         }
     }
 
@@ -281,7 +290,9 @@ fn seen(process: Seen) -> ProcessSeen {
 }
 
 fn from_failure(failure: wit::Failure) -> Fault {
-    Fault { code: failure.code.into(), message: failure.message, retryable: failure.retryable, hint: failure.hint }
+    let code = if (1..=128).contains(&failure.code.len()) { failure.code } else { "backend_failed".to_owned() };
+    let hint = failure.hint.map(|hint| super::inert::preview(&hint, MAX_MESSAGE));
+    Fault { code: code.into(), message: super::inert::preview(&failure.message, MAX_MESSAGE), retryable: failure.retryable, hint }
 }
 
 fn completion(given: wit::Completion) -> Result<Completion, Fault> {

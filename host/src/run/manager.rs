@@ -223,6 +223,10 @@ impl Manager {
                 return Ok(Found::Live(live));
             }
             row = self.inner.ledger.run(id).map_err(|error| ledger_fault(&error))?.ok_or_else(unknown)?;
+            if Status::from_word(&row.status).is_none_or(|status| !status.is_terminal()) {
+                // Its end could not be written; nobody drives it, so nothing better can be said.
+                row.status = Status::Lost.word().to_owned();
+            }
         }
         Ok(Found::Ended(Box::new(row)))
     }

@@ -6,6 +6,7 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::time::Duration;
 
 use serde_json::{Map, Value, json};
 
@@ -24,6 +25,8 @@ use crate::ledger::{ArtifactRow, Commit, EventRow, Ledger, LedgerError, Op, RunU
 pub const MAX_AHEAD: usize = 8;
 /// Bytes of events that may be on their way to the disk at once.
 pub const MAX_AHEAD_BYTES: usize = 1024 * 1024;
+/// A ledger that takes or confirms nothing for so long counts as broken: no stop waits for a disk that hangs.
+const LEDGER_WAIT: Duration = Duration::from_secs(30);
 /// An event larger than this, as JSON, has its large fields put into artifacts.
 pub const MAX_INLINE: usize = 16 * 1024;
 /// Commands and tools of a run that may be open at once.
@@ -442,7 +445,10 @@ impl Record {
             self.publish_in_memory();
             return;
         }
-        let commit = self.ledger.submit(Some(self.update.id), ops).await;
+        let Ok(commit) = tokio::time::timeout(LEDGER_WAIT, self.ledger.submit(Some(self.update.id), ops)).await else {
+            self.give_up(LedgerError::Broken(format!("it took no change for {} s", LEDGER_WAIT.as_secs())));
+            return;
+        };
         self.ahead += bytes;
         self.pending.push_back(Pending { commit, bytes, update: self.update.clone(), outline: self.outline.clone() });
     }
@@ -463,10 +469,7 @@ impl Record {
             Err(error) => {
                 tracing::error!(run = %self.update.id, %error, "the ledger refused a step");
                 let fault = ledger_fault(&error);
-                self.broken = Some(error);
-                self.pending.clear();
-                self.ahead = 0;
-                self.publish_in_memory();
+                self.give_up(error);
                 Err(fault)
             }
         }
@@ -475,12 +478,23 @@ impl Record {
     /// Waits until everything submitted is confirmed, or refused.
     pub async fn settled(&mut self) -> Result<(), Fault> {
         while self.is_ahead() {
-            self.confirmed().await?;
+            match tokio::time::timeout(LEDGER_WAIT, self.confirmed()).await {
+                Ok(confirmed) => confirmed?,
+                Err(_) => self.give_up(LedgerError::Broken(format!("it confirmed no change for {} s", LEDGER_WAIT.as_secs()))),
+            }
         }
         match &self.broken {
             None => Ok(()),
             Some(error) => Err(ledger_fault(error)),
         }
+    }
+
+    /// From now on the run goes on in memory only.
+    fn give_up(&mut self, error: LedgerError) {
+        self.broken = Some(error);
+        self.pending.clear();
+        self.ahead = 0;
+        self.publish_in_memory();
     }
 
     /// Shows the state of the run, but no events that are not on disk.

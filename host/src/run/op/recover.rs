@@ -17,9 +17,19 @@ use crate::tree::kill_leftovers;
 /// How long processes that an earlier host left may take to die.
 const WITHIN: Duration = Duration::from_secs(5);
 
+/// However the recovery ends: those who wait for it must not wait for ever.
+struct Recovered<'a>(&'a Manager);
+
+impl Drop for Recovered<'_> {
+    fn drop(&mut self) {
+        self.0.mark_recovered();
+    }
+}
+
 impl Manager {
     /// Ends what an earlier host left behind. Runs beside serving; calls about the runs in question wait for it.
     pub async fn recover(&self) {
+        let _done = Recovered(self);
         match self.inner.ledger.unfinished() {
             Err(error) => tracing::error!(%error, "runs of an earlier host could not be looked up"),
             Ok(rows) => {
@@ -31,22 +41,29 @@ impl Manager {
                         killed.entry(run).or_default().push(ProcessSeen { pid: seen.pid, name: seen.name });
                     }
                 }
+                // What a second look finds has survived the first.
+                let mut survivors: HashMap<RunId, Vec<ProcessSeen>> = HashMap::new();
+                if !killed.is_empty() {
+                    for (run, seen) in kill_leftovers(&ids, Duration::ZERO).await {
+                        survivors.entry(run).or_default().push(ProcessSeen { pid: seen.pid, name: seen.name });
+                    }
+                }
                 for row in rows {
+                    let left = survivors.remove(&row.id).unwrap_or_default();
                     let found = killed.remove(&row.id).unwrap_or_default();
                     tracing::info!(run = %row.id, killed = found.len(), "ends a run of an earlier host");
-                    self.end_left_behind(row, found).await;
+                    self.end_left_behind(row, found, left).await;
                 }
             }
         }
-        self.mark_recovered();
     }
 
-    async fn end_left_behind(&self, row: RunRow, killed: Vec<ProcessSeen>) {
+    async fn end_left_behind(&self, row: RunRow, killed: Vec<ProcessSeen>, survivors: Vec<ProcessSeen>) {
         let status = Status::from_word(&row.status).unwrap_or(Status::Running);
         let view = view_of(row.clone());
         let (live, _ear) = Live::new(row);
         live.publish(|seen| seen.outline = view.outline);
-        self.close(live, status, left_behind(status, killed, Vec::new())).await;
+        self.close(live, status, left_behind(status, killed, survivors)).await;
     }
 
     /// Ends a run whose supervisor broke down.

@@ -367,7 +367,9 @@ impl Manager {
         if self.is_closing() {
             live.stop(StopWish { by: "host".into(), cause: Cause::Shutdown, reason: Some("the host ends".into()), grace: None });
         }
-        let turn = self.turn(session.id, &backend.name, limits.runs).await;
+        // A child takes no place: its parent, which has one, may be waiting for it.
+        let runs = (live.depth == 0).then_some(limits.runs);
+        let turn = self.turn(session.id, &backend.name, runs).await;
         let config = self.policy().config();
         let assignment = Assignment {
             live: live.clone(),
@@ -399,12 +401,12 @@ impl Manager {
     }
 
     /// What a run waits for. It is polled once here, so that runs stand in line in the order in which they were taken.
-    async fn turn(&self, session: SessionId, backend: &str, runs: u32) -> Turn {
+    async fn turn(&self, session: SessionId, backend: &str, runs: Option<u32>) -> Turn {
         let line = self.line(session);
-        let places = self.places(backend, runs);
+        let places = runs.map(|runs| self.places(backend, runs)).into_iter().flatten();
         let mut turn: Turn = Box::pin(async move {
             let session = Some(line.lock_owned().await);
-            let mut held = Vec::with_capacity(places.len());
+            let mut held = Vec::new();
             for place in places {
                 held.extend(place.acquire_owned().await.ok());
             }
