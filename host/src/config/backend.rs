@@ -43,7 +43,11 @@ pub(super) fn read(parent: &Section<'_, '_>, entry: &Entry<'_, '_>) -> Option<Ba
         if hex.len() == 64 && hex.bytes().all(|byte| byte.is_ascii_hexdigit()) {
             backend.digest = Some(hex);
         } else {
-            reading.problem(span, "`digest` is not a SHA-256 in hex", "`falconer backends` shows the digest of each component: 64 digits");
+            reading.problem(
+                span,
+                "`digest` is not a SHA-256 in hex",
+                "`falconer backends --json` shows the digest of each component: 64 digits",
+            );
         }
     }
     if let Some(config) = section.section("config") {

@@ -159,8 +159,10 @@ pub fn check_config(theirs: Option<&Mark>, own: &Identity) -> Result<(), Fault> 
     match theirs {
         Some(theirs) if theirs.digest == own.config.digest => Ok(()),
         theirs => {
+            // To name the very file that was edited would be no way out.
+            let other = own.config.file.as_ref().filter(|file| theirs.is_none_or(|theirs| theirs.file.as_ref() != Some(*file)));
+            let same = other.map_or_else(String::new, |file| format!(", or use --config {file}"));
             let theirs = theirs.map_or_else(|| "none".to_owned(), Mark::to_string);
-            let same = own.config.file.as_ref().map_or_else(String::new, |file| format!(", or use --config {file}"));
             Err(Fault::new(
                 code::CONFIG_MISMATCH,
                 format!("the daemon of {} runs with configuration {}, and this client has {theirs}", own.data_dir, own.config),
