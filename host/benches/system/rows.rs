@@ -23,7 +23,7 @@ pub const ALL: &[(&str, Row)] =
 
 const COUNT: usize = 300;
 /// How long a guest spins before it is stopped: from 10 ms on a call counts as a spin, which is cut at once.
-const SPUN: Duration = Duration::from_millis(20);
+const SPUN: Duration = Duration::from_millis(40);
 /// Runs of one backend at once, and events of one run, as far as a bench goes.
 fn roomy() -> Host {
     let limits = "runs = 2000\nevents = 10000000\nevents_per_s = 10000000\noutput = \"8 GiB\"\ncpu = \"1h\"\nchildren = 4";
