@@ -1,19 +1,23 @@
 //! What a run is, and how runs are driven.
 //!
 //! [`manager`] holds all runs and offers one operation a file ([`op`]); [`supervisor`] drives one run and [`ladder`]
-//! ends it; [`record`] is the one writer of a run's history; [`live`] is what the rest of the host sees of a live run.
+//! ends it ([`step`] and [`question`] are parts of driving); [`record`] is the one writer of a run's history; [`live`] is what the rest of the host sees of a live run.
 //! The others are shapes: [`request`], [`view`], [`event`], [`status`], [`receipt`].
 
+mod assignment;
 pub mod event;
 mod inert;
 mod ladder;
 mod live;
 pub mod manager;
 mod op;
+mod question;
 pub mod receipt;
 mod record;
 pub mod request;
+mod spill;
 pub mod status;
+mod step;
 mod supervisor;
 mod translate;
 pub mod view;

@@ -14,6 +14,7 @@ use super::event::{EventType, Question};
 use super::inert;
 use super::live::{Live, Outline, View};
 use super::receipt::Receipt;
+use super::spill::blocking;
 use super::status::{Ending, State, Status};
 use crate::clock::Millis;
 use crate::fault::{Fault, code};
@@ -31,10 +32,6 @@ const LEDGER_WAIT: Duration = Duration::from_secs(30);
 pub const MAX_INLINE: usize = 16 * 1024;
 /// Commands and tools of a run that may be open at once.
 const MAX_OPEN: usize = 1024;
-/// What stays of a field that was put into an artifact.
-const PREVIEW: usize = 2 * 1024;
-/// Fields up to this size are never put into artifacts.
-const KEEP: usize = 1024;
 
 /// What is on its way to the disk.
 struct Pending {
@@ -57,12 +54,12 @@ pub struct Quota {
 pub struct Record {
     live: Arc<Live>,
     ledger: Ledger,
-    artifacts: Artifacts,
+    pub(super) artifacts: Artifacts,
     quota: Quota,
     written: u64,
     state: State,
     outline: Outline,
-    update: RunUpdate,
+    pub(super) update: RunUpdate,
     open: Vec<(ItemKind, String)>,
     batch: Vec<EventRow>,
     spilled: Vec<ArtifactRow>,
@@ -183,7 +180,7 @@ impl Record {
         Ok(())
     }
 
-    fn charge(&mut self, bytes: u64) -> Result<(), Fault> {
+    pub(super) fn charge(&mut self, bytes: u64) -> Result<(), Fault> {
         self.written += bytes;
         if self.update.last_seq >= self.quota.events {
             return Err(Fault::new(code::OUTPUT_EXCEEDED, format!("the run wrote more than {} events", self.quota.events))
@@ -251,43 +248,6 @@ impl Record {
         if let Some(at) = self.open.iter().rposition(|(open, item)| *open == kind && item == id) {
             self.open.remove(at);
         }
-    }
-
-    /// Puts the largest texts of an event into artifacts until it is small enough.
-    async fn spill(&mut self, data: &mut Value) -> Result<Vec<ArtifactRow>, Fault> {
-        let mut rows = Vec::new();
-        let mut refs = Vec::new();
-        loop {
-            let mut largest = None;
-            find_largest(data, &mut String::new(), 0, &mut largest);
-            let Some((pointer, _)) = largest else { break };
-            let Some(place) = data.pointer_mut(&pointer) else { break };
-            let (bytes, mime) = match std::mem::take(place) {
-                Value::String(text) => (text, "text/plain; charset=utf-8"),
-                other => (other.to_string(), "application/json"),
-            };
-            *place = Value::String(inert::preview(&bytes, PREVIEW));
-            let bytes = bytes.into_bytes();
-            self.charge(bytes.len() as u64)?;
-            let store = self.artifacts.clone();
-            let stored = blocking(move || store.put(&bytes)).await?;
-            refs.push(json!({ "pointer": pointer, "bytes": stored.size, "mime": mime, "sha256": stored.sha256 }));
-            rows.push(ArtifactRow {
-                run: self.update.id,
-                seq: self.update.last_seq + 1,
-                pointer,
-                sha256: stored.sha256,
-                size: stored.size,
-                mime: mime.to_owned(),
-            });
-            if data.to_string().len() + refs.len() * 200 <= MAX_INLINE {
-                break;
-            }
-        }
-        if let Value::Object(map) = data {
-            map.insert("artifacts".into(), Value::Array(refs));
-        }
-        Ok(rows)
     }
 
     /// Goes to another state and says so with an event of its own (`status_changed`), plus what is to be told with it.
@@ -525,57 +485,4 @@ pub fn ledger_fault(error: &LedgerError) -> Fault {
     Fault::new(code::LEDGER_FAILED, format!("the ledger cannot be used: {error}"))
         .retryable()
         .hint("free the disk or mend the data directory; `falconer check` looks at it")
-}
-
-async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T, LedgerError> + Send + 'static) -> Result<T, Fault> {
-    match tokio::task::spawn_blocking(work).await {
-        Ok(outcome) => outcome.map_err(|error| ledger_fault(&error)),
-        Err(error) => Err(Fault::new(code::INTERNAL, format!("a task of the host failed: {error}"))),
-    }
-}
-
-/// The place and size of the largest text, or of the largest list of small values where no text is large.
-fn find_largest(value: &Value, pointer: &mut String, depth: usize, largest: &mut Option<(String, usize)>) {
-    let consider = |pointer: &str, size: usize, largest: &mut Option<(String, usize)>| {
-        if size > KEEP && largest.as_ref().is_none_or(|(_, best)| size > *best) {
-            *largest = Some((pointer.to_owned(), size));
-        }
-    };
-    match value {
-        Value::String(text) if depth > 0 && text.len() > PREVIEW + 200 => consider(pointer, text.len(), largest),
-        Value::Array(items) => {
-            for (index, item) in items.iter().enumerate() {
-                let length = pointer.len();
-                pointer.push_str(&format!("/{index}"));
-                find_largest(item, pointer, depth + 1, largest);
-                pointer.truncate(length);
-            }
-            // A list or map of many small values has no large text: it goes as a whole.
-            if depth > 0 && largest.is_none() {
-                let size = value.to_string().len();
-                if size > PREVIEW + 200 {
-                    consider(pointer, size, largest);
-                }
-            }
-        }
-        Value::Object(map) => {
-            for (key, item) in map {
-                if depth == 0 && key == "artifacts" {
-                    continue;
-                }
-                let length = pointer.len();
-                pointer.push('/');
-                pointer.push_str(&key.replace('~', "~0").replace('/', "~1"));
-                find_largest(item, pointer, depth + 1, largest);
-                pointer.truncate(length);
-            }
-            if depth > 0 && largest.is_none() {
-                let size = value.to_string().len();
-                if size > PREVIEW + 200 {
-                    consider(pointer, size, largest);
-                }
-            }
-        }
-        _ => {}
-    }
 }

@@ -4,89 +4,32 @@
 //! in the order cancel, reply, poll. Every end, also the backend's own `finished`, goes through [`super::ladder`].
 //! A trap, a limit or a full disk ends this run with a code and touches no other.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use camino::Utf8PathBuf;
 use serde_json::{Map, Value, json};
-use tokio::sync::{OwnedMutexGuard, OwnedSemaphorePermit, mpsc, oneshot};
+use tokio::sync::mpsc;
 use tokio::time::Instant;
 
+use super::assignment::{Assignment, Permits};
 use super::event::{EventType, Question};
 use super::live::{Control, Live, StopWish};
 use super::receipt::Cause;
 use super::record::{Quota, Record};
-use super::request::{Answer, Timing};
-use super::status::{State, Status};
-use super::translate::{Meaning, Translator};
-use crate::backend::{Backend, Instance, Made};
-use crate::capability::{Grant, Host, RunLog, Sealed, Setup};
+use super::status::State;
+use super::step::RATE_WINDOW_S;
+use super::translate::Translator;
+use crate::backend::{Instance, Made};
+use crate::capability::{Host, Sealed, Setup};
 use crate::clock::Millis;
 use crate::config;
 use crate::contract::falconer::backend::types as wit;
 use crate::fault::{Fault, code};
-use crate::id::MessageId;
-use crate::ledger::artifact::Artifacts;
-use crate::ledger::{Ledger, Op, SessionRow};
+use crate::ledger::SessionRow;
 use crate::tree::Tree;
-
-/// `again` so often in a row, without an event, is a spin.
-const MAX_IDLE_AGAIN: u32 = 10_000;
-/// The rate of events is averaged over so many seconds.
-const RATE_WINDOW_S: f64 = 10.0;
-
-/// What a run waits for before it starts: its session, room for its backend, room in the host.
-pub type Turn = Pin<Box<dyn Future<Output = Permits> + Send>>;
-
-/// What a run holds while it is alive.
-#[derive(Debug, Default)]
-#[expect(dead_code, reason = "held for their drop, never read")]
-pub struct Permits {
-    /// Its session is its own.
-    pub session: Option<OwnedMutexGuard<()>>,
-    /// Its places in the host.
-    pub places: Vec<OwnedSemaphorePermit>,
-}
-
-/// What a run is driven with.
-pub struct Assignment {
-    /// The run as others see it.
-    pub live: Arc<Live>,
-    /// What others say to it.
-    pub ear: mpsc::UnboundedReceiver<Control>,
-    /// What it waits for.
-    pub turn: Turn,
-    /// Its backend, as it was when the run was accepted.
-    pub backend: Arc<Backend>,
-    /// What the backend may touch.
-    pub grant: Arc<Grant>,
-    /// Directories besides the grant's: the client's own.
-    pub workspaces: Vec<Utf8PathBuf>,
-    /// What the client's hello brought.
-    pub client_env: Arc<BTreeMap<String, String>>,
-    /// Inputs that came with the message, by blob id.
-    pub inputs: BTreeMap<String, Utf8PathBuf>,
-    /// The job; its session is filled in when its turn comes.
-    pub job: wit::Job,
-    /// What the structured answer must fit.
-    pub output_schema: Option<Value>,
-    /// Its session's row, for the backend's own id.
-    pub session: SessionRow,
-    /// Its limits.
-    pub limits: config::Limits,
-    /// The rungs of its stop.
-    pub stop: config::Stop,
-    /// How long a question stays open.
-    pub question_time: Duration,
-    /// The record.
-    pub ledger: Ledger,
-    /// Large values.
-    pub artifacts: Artifacts,
-    /// Its log.
-    pub log: RunLog,
-}
 
 /// A call into the component, on its way.
 pub(super) struct InHand {
@@ -128,20 +71,20 @@ pub(super) struct Supervisor {
     pub(super) hurry: Option<Instant>,
     pub(super) output_schema: Option<Value>,
     pub(super) stop: config::Stop,
-    poll_at: Option<Instant>,
-    answers: VecDeque<wit::Answer>,
-    translator: Translator,
-    must_settle: bool,
-    idle_agains: u32,
-    tokens: f64,
-    tokens_at: Instant,
-    hold_until: Option<Instant>,
-    last_news: Instant,
+    pub(super) poll_at: Option<Instant>,
+    pub(super) answers: VecDeque<wit::Answer>,
+    pub(super) translator: Translator,
+    pub(super) must_settle: bool,
+    pub(super) idle_agains: u32,
+    pub(super) tokens: f64,
+    pub(super) tokens_at: Instant,
+    pub(super) hold_until: Option<Instant>,
+    pub(super) last_news: Instant,
     deadline: Instant,
-    limits: config::Limits,
-    question_time: Duration,
-    session: SessionRow,
-    sealed: Sealed,
+    pub(super) limits: config::Limits,
+    pub(super) question_time: Duration,
+    pub(super) session: SessionRow,
+    pub(super) sealed: Sealed,
     permits: Permits,
 }
 
@@ -443,220 +386,6 @@ impl Supervisor {
         self.record.event(EventType::Notice, data).await.map_err(|fault| (Cause::Limit, fault))?;
         self.record.submit().await;
         Ok(())
-    }
-
-    /// Writes a step.
-    async fn step(&mut self, step: wit::Step) -> Result<Option<wit::Outcome>, (Cause, Fault)> {
-        if step.events.len() > 1024 {
-            return Err((
-                Cause::Component,
-                Fault::new(
-                    code::VALUE_TOO_LARGE,
-                    format!("the backend sent {} events in one step; at most 1024 are allowed", step.events.len()),
-                ),
-            ));
-        }
-        let count = step.events.len();
-        for event in step.events {
-            if let wit::Event::CommandOutput(chunk) = &event
-                && !self.record.is_open(EventType::CommandOutput, &chunk.id)
-            {
-                let message = "the backend sent output of a command that it did not start, or has ended";
-                return Err((Cause::Component, Fault::new(code::CONTRACT_VIOLATION, message)));
-            }
-            let meanings = self.translator.translate(event, self.question_time).map_err(|fault| (Cause::Component, fault))?;
-            for meaning in meanings {
-                self.write(meaning).await.map_err(|fault| (Cause::Limit, fault))?;
-            }
-        }
-        if let Some(bytes) = step.checkpoint {
-            if bytes.len() > 64 * 1024 {
-                let message = format!("the backend sent a checkpoint of {} bytes; at most 65536 are allowed", bytes.len());
-                return Err((Cause::Component, Fault::new(code::VALUE_TOO_LARGE, message)));
-            }
-            self.record.with(Op::PutCheckpoint { run: self.live.id, bytes });
-            self.must_settle = true;
-        }
-        self.record.submit().await;
-        self.must_settle &= self.record.is_ahead();
-        if count > 0 {
-            self.last_news = Instant::now();
-            self.idle_agains = 0;
-            self.spend(count);
-        }
-        match step.next {
-            wit::Next::Again | wit::Next::Pending(Some(0)) => {
-                self.idle_agains += u32::from(count == 0);
-                if self.idle_agains > MAX_IDLE_AGAIN {
-                    let message = format!("the backend wanted to be polled again {MAX_IDLE_AGAIN} times in a row without an event");
-                    return Err((Cause::Component, Fault::new(code::BACKEND_IDLING, message)));
-                }
-                self.poll_due = true;
-            }
-            wit::Next::Pending(after) => {
-                self.idle_agains = 0;
-                self.poll_at = after.map(|ms| Instant::now() + Duration::from_millis(ms.into()));
-            }
-            wit::Next::Finished(outcome) => return Ok(Some(outcome)),
-        }
-        Ok(None)
-    }
-
-    /// Holds the next poll back when events come faster than the run may write.
-    fn spend(&mut self, count: usize) {
-        let (now, rate) = (Instant::now(), f64::from(self.limits.events_per_s));
-        self.tokens = (self.tokens + now.duration_since(self.tokens_at).as_secs_f64() * rate).min(rate * RATE_WINDOW_S) - count as f64;
-        self.tokens_at = now;
-        if self.tokens < 0.0 {
-            self.hold_until = Some(now + Duration::from_secs_f64(-self.tokens / rate));
-        }
-    }
-
-    async fn write(&mut self, meaning: Meaning) -> Result<(), Fault> {
-        match meaning {
-            Meaning::Event(kind, data) => {
-                let id = data["id"].as_str().unwrap_or_default();
-                if !self.record.is_open(kind, id) {
-                    let message = format!("the backend sent {} of `{id}`, which it did not start or has ended", kind.word());
-                    return Err(Fault::new(code::CONTRACT_VIOLATION, message));
-                }
-                self.record.event(kind, data).await
-            }
-            Meaning::Artifact { blob, .. } if !self.sealed.contains(&blob) => {
-                Err(Fault::new(code::CONTRACT_VIOLATION, "the backend named an artifact that it did not write and seal"))
-            }
-            Meaning::Artifact { blob, mime, data } => self.record.artifact(EventType::ArtifactAdded, data, blob, mime).await,
-            Meaning::Session(native) => {
-                self.session.native_id = Some(native.clone());
-                self.session.updated_at = Millis::now();
-                self.record.with(Op::PutSession(self.session.clone()));
-                self.record.event(EventType::SessionStarted, json!({ "session_id": self.session.id, "native_id": native })).await
-            }
-            Meaning::Asked(question) => self.ask(*question).await,
-            Meaning::Withdrawn { question, reason } => {
-                if self.record.questions().iter().any(|open| open.question_id == question) {
-                    self.resolve(&question, json!({ "question_id": question, "how": "withdrawn", "reason": reason })).await
-                } else {
-                    Ok(())
-                }
-            }
-        }
-    }
-
-    async fn ask(&mut self, question: Question) -> Result<(), Fault> {
-        if self.record.questions().iter().any(|open| open.question_id == question.question_id) {
-            return Err(Fault::new(code::CONTRACT_VIOLATION, format!("the backend asked question `{}` twice", question.question_id)));
-        }
-        let kind = if question.is_auth() { EventType::AuthRequired } else { EventType::InputRequired };
-        let data = serde_json::to_value(&question).map_err(|error| Fault::new(code::INTERNAL, error.to_string()))?;
-        let mut open = self.record.questions().to_vec();
-        open.push(question);
-        self.record.set_questions(open.clone());
-        self.record.event(kind, data).await?;
-        if !matches!(self.record.state(), State::Cancelling { .. }) {
-            self.record.enter(State::Waiting { open }, Map::new());
-        }
-        Ok(())
-    }
-
-    /// Closes a question, and goes on when it was the last.
-    async fn resolve(&mut self, question: &str, data: Value) -> Result<(), Fault> {
-        let open: Vec<Question> = self.record.questions().iter().filter(|open| open.question_id != question).cloned().collect();
-        self.record.set_questions(open.clone());
-        self.record.event(EventType::InputResolved, data).await?;
-        if !matches!(self.record.state(), State::Cancelling { .. }) {
-            let state = if open.is_empty() { State::Running } else { State::Waiting { open } };
-            self.record.enter(state, Map::new());
-        }
-        self.last_news = Instant::now();
-        Ok(())
-    }
-
-    async fn expire(&mut self, question: Question) -> Result<(), Fault> {
-        let id = question.question_id.clone();
-        let data = json!({ "question_id": id, "how": "expired", "choice": question.default_choice });
-        self.resolve(&id, data).await?;
-        self.record.submit().await;
-        self.answers.push_back(match question.default_choice {
-            Some(choice) => wit::Answer::Chosen(wit::QuestionAnswer {
-                question: id,
-                choices: vec![choice],
-                text: None,
-                data: None,
-                reason: Some("nobody answered in time".into()),
-            }),
-            None => wit::Answer::Dismissed(wit::Withdrawal { question: id, reason: "nobody answered in time".into() }),
-        });
-        Ok(())
-    }
-
-    /// Takes an answer of a client, once.
-    async fn answer(&mut self, answer: Answer, reply: oneshot::Sender<Result<Status, Fault>>) {
-        let outcome = self.take_answer(answer).await;
-        if outcome.is_ok() {
-            self.record.submit().await;
-            if let Err(fault) = self.record.settled().await {
-                let _ = reply.send(Err(fault));
-                return;
-            }
-        }
-        let _ = reply.send(outcome.map(|()| self.record.state().status()));
-    }
-
-    async fn take_answer(&mut self, answer: Answer) -> Result<(), Fault> {
-        let Some(question) = self.record.questions().iter().find(|open| open.question_id == answer.question_id).cloned() else {
-            return Err(Fault::new(
-                code::UNKNOWN_QUESTION,
-                format!("no open question `{}`; it was answered, withdrawn or has expired", answer.question_id),
-            )
-            .hint("get_run shows the open question"));
-        };
-        if answer.details_hash != question.details_hash {
-            return Err(Fault::new(code::STALE_ANSWER, "the answer names another details_hash than the question has")
-                .hint("judge `details` of the open question and give its `details_hash`"));
-        }
-        let choices = answer.choices.unwrap_or_default();
-        if let Some(wrong) = choices.iter().find(|choice| !question.choices.iter().any(|offered| &offered.id == *choice)) {
-            let offered: Vec<_> = question.choices.iter().map(|choice| choice.id.as_str()).collect();
-            return Err(Fault::new(code::INVALID_ARGUMENT, format!("`{wrong}` is none of the choices"))
-                .hint(format!("choose of: {}", offered.join(", "))));
-        }
-        if choices.len() > 1 && !question.multiple {
-            return Err(Fault::new(code::INVALID_ARGUMENT, "this question takes one choice").hint("give one id in `choices`"));
-        }
-        if choices.is_empty() && answer.text.is_none() && answer.data.is_none() {
-            return Err(Fault::new(code::INVALID_ARGUMENT, "an answer needs `choices`, `text` or `data`"));
-        }
-        if let (Some(form), Some(data)) = (&question.form, &answer.data)
-            && let Err(error) = jsonschema::validator_for(form)
-                .map_err(|error| error.to_string())
-                .and_then(|form| form.validate(data).map_err(|error| error.to_string()))
-        {
-            return Err(Fault::new(code::INVALID_ARGUMENT, format!("`data` does not fit the question's form: {error}")));
-        }
-        let told = json!({ "question_id": question.question_id, "how": "answered", "choices": choices });
-        self.resolve(&question.question_id, told).await?;
-        let data = answer.data.map(|data| data.to_string());
-        self.answers.push_back(wit::Answer::Chosen(wit::QuestionAnswer {
-            question: question.question_id,
-            choices,
-            text: answer.text,
-            data,
-            reason: None,
-        }));
-        Ok(())
-    }
-
-    fn steer(&mut self, text: String, timing: Timing, reply: oneshot::Sender<Result<Status, Fault>>) {
-        self.answers.push_back(wit::Answer::Message(wit::Steering {
-            id: MessageId::random().to_string(),
-            message: vec![wit::Part::Text(text)],
-            timing: match timing {
-                Timing::Now => wit::Timing::Now,
-                Timing::AfterStep => wit::Timing::AfterStep,
-            },
-        }));
-        let _ = reply.send(Ok(self.record.state().status()));
     }
 
     /// When the next poll is due by time alone, while no call is in hand.

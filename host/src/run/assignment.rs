@@ -1,0 +1,69 @@
+//! What a supervisor is given to drive a run with, and what the run waits for and holds.
+
+use std::collections::BTreeMap;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use camino::Utf8PathBuf;
+use serde_json::Value;
+use tokio::sync::{OwnedMutexGuard, OwnedSemaphorePermit, mpsc};
+
+use super::live::{Control, Live};
+use crate::backend::Backend;
+use crate::capability::{Grant, RunLog};
+use crate::config;
+use crate::contract::falconer::backend::types as wit;
+use crate::ledger::artifact::Artifacts;
+use crate::ledger::{Ledger, SessionRow};
+
+/// What a run waits for before it starts: its session, room for its backend, room in the host.
+pub type Turn = Pin<Box<dyn Future<Output = Permits> + Send>>;
+
+/// What a run holds while it is alive.
+#[derive(Debug, Default)]
+#[expect(dead_code, reason = "held for their drop, never read")]
+pub struct Permits {
+    /// Its session is its own.
+    pub session: Option<OwnedMutexGuard<()>>,
+    /// Its places in the host.
+    pub places: Vec<OwnedSemaphorePermit>,
+}
+
+/// What a run is driven with.
+pub struct Assignment {
+    /// The run as others see it.
+    pub live: Arc<Live>,
+    /// What others say to it.
+    pub ear: mpsc::UnboundedReceiver<Control>,
+    /// What it waits for.
+    pub turn: Turn,
+    /// Its backend, as it was when the run was accepted.
+    pub backend: Arc<Backend>,
+    /// What the backend may touch.
+    pub grant: Arc<Grant>,
+    /// Directories besides the grant's: the client's own.
+    pub workspaces: Vec<Utf8PathBuf>,
+    /// What the client's hello brought.
+    pub client_env: Arc<BTreeMap<String, String>>,
+    /// Inputs that came with the message, by blob id.
+    pub inputs: BTreeMap<String, Utf8PathBuf>,
+    /// The job; its session is filled in when its turn comes.
+    pub job: wit::Job,
+    /// What the structured answer must fit.
+    pub output_schema: Option<Value>,
+    /// Its session's row, for the backend's own id.
+    pub session: SessionRow,
+    /// Its limits.
+    pub limits: config::Limits,
+    /// The rungs of its stop.
+    pub stop: config::Stop,
+    /// How long a question stays open.
+    pub question_time: Duration,
+    /// The record.
+    pub ledger: Ledger,
+    /// Large values.
+    pub artifacts: Artifacts,
+    /// Its log.
+    pub log: RunLog,
+}
