@@ -18,6 +18,8 @@ use sha2::{Digest, Sha256};
 
 /// Name of the backend and of its folder, its library and its file.
 const BACKENDS: [&str; 2] = ["claude", "exec"];
+/// Embedded beside them: what the demo calls back.
+const SPINNER: &str = "spinner";
 const WASM_TARGET: &str = "wasm32-wasip2";
 const CARGO_PROFILE: &str = "plugin";
 /// Of the variables that begin with `CARGO_`, those that are the person's and not the outer build's.
@@ -76,7 +78,7 @@ fn build() -> Result<(), Box<dyn Error>> {
     let mut cargo = Command::new(variable("CARGO")?);
     cargo.current_dir(root).args(["build", "--locked", "--lib", "--profile", CARGO_PROFILE, "--target", WASM_TARGET, "--target-dir"]);
     cargo.arg(&target_dir);
-    for name in BACKENDS {
+    for name in BACKENDS.into_iter().chain([SPINNER]) {
         cargo.args(["--package", &format!("falconer-{name}")]);
     }
     clean_environment(&mut cargo);
@@ -100,6 +102,7 @@ fn build() -> Result<(), Box<dyn Error>> {
         ));
     }
     table.push_str("]\n");
+    fs::copy(built.join(format!("{SPINNER}.wasm")), out.join("spinner.wasm"))?;
     fs::write(out.join("backends.rs"), table)?;
     Ok(())
 }
@@ -110,7 +113,7 @@ fn watch(root: &Path) {
     for file in ["Cargo.toml", "Cargo.lock", "wit", "plugins/sdk/src", "plugins/sdk/Cargo.toml"] {
         println!("cargo::rerun-if-changed={}", root.join(file).display());
     }
-    for name in BACKENDS {
+    for name in BACKENDS.into_iter().chain([SPINNER]) {
         for file in ["src", "Cargo.toml", "backend.json"] {
             println!("cargo::rerun-if-changed={}", root.join("plugins").join(name).join(file).display());
         }

@@ -88,6 +88,7 @@ async fn show(args: Args) -> Result<Exit, Fault> {
 async fn scenes(host: &Host, claude: Option<&str>) -> Result<(), Fault> {
     backends(host).await?;
     job(host).await?;
+    spinner(host).await?;
     stubborn(host).await?;
     match claude {
         Some(prompt) => ask_claude(host, prompt).await,
@@ -109,7 +110,8 @@ impl Host {
         let wrong = |what: &str, error: std::io::Error| failed(format!("{what}: {error}"));
         let (work, config, log) = (dir.join("work"), dir.join("falconer.toml"), dir.join("host.log"));
         std::fs::create_dir(&work).map_err(|error| wrong("the workspace cannot be made", error))?;
-        std::fs::write(&config, configuration(&work)).map_err(|error| wrong("the configuration cannot be written", error))?;
+        spinner_file(&dir.join("plugins")).map_err(|error| wrong("the plugins directory cannot be made", error))?;
+        std::fs::write(&config, configuration(dir, &work)).map_err(|error| wrong("the configuration cannot be written", error))?;
         let errors = File::create(&log).map_err(|error| wrong("the log cannot be made", error))?;
         let program = std::env::current_exe().map_err(|error| wrong("this program's file is not known", error))?;
         let began = Instant::now();
@@ -169,9 +171,9 @@ impl Host {
 }
 
 /// Grants `sh` and the workspace to exec, and the workspace to claude.
-fn configuration(work: &Utf8Path) -> String {
+fn configuration(dir: &Utf8Path, work: &Utf8Path) -> String {
     format!(
-        "[backends.exec.grants]\nprograms = {{ sh = \"/bin/sh\" }}\nworkspaces = [\"{work}\"]\n\n[backends.claude.grants]\nworkspaces = [\"{work}\"]\n"
+        "plugins_dir = \"{dir}/plugins\"\n[backends.exec.grants]\nprograms = {{ sh = \"/bin/sh\" }}\nworkspaces = [\"{work}\"]\n\n[backends.claude.grants]\nworkspaces = [\"{work}\"]\n"
     )
 }
 
@@ -223,24 +225,51 @@ async fn job(host: &Host) -> Result<(), Fault> {
     say(&format!("   completed; it took {} ms", over.0 - started.0))
 }
 
+/// A plugins directory with the component that loops for ever.
+fn spinner_file(plugins: &Utf8Path) -> std::io::Result<()> {
+    use std::io::Write;
+    use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+    std::fs::DirBuilder::new().mode(0o700).create(plugins)?;
+    let file = plugins.join("spinner.wasm");
+    std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(file)?.write_all(falconer_bundle::SPINNER)
+}
+
+async fn spinner(host: &Host) -> Result<(), Fault> {
+    say("\n3. A component that loops for ever, called back")?;
+    let request = SpawnRequest {
+        backend: "spinner".to_owned(),
+        prompt: Some("never answer".to_owned()),
+        cwd: Some(host.work.to_string()),
+        ..SpawnRequest::default()
+    };
+    let run = spawn(host, &request).await?;
+    follow(host, &run, |event| event.kind == EventType::StatusChanged && event.data["to"] == "running").await?;
+    call_back(host, &run).await
+}
+
 async fn stubborn(host: &Host) -> Result<(), Fault> {
-    say("\n3. A job of an hour that will not stop, called back")?;
+    say("\n4. A job of an hour that will not stop, called back")?;
     let run = spawn(host, &shell(host, STUBBORN, "stubborn")).await?;
     follow(host, &run, |event| event.kind == EventType::CommandOutput).await?;
+    call_back(host, &run).await
+}
+
+/// Cancels a run, and shows what that took.
+async fn call_back(host: &Host, run: &str) -> Result<(), Fault> {
     let began = Instant::now();
-    let request = CancelRequest { run_id: run.clone(), grace_ms: Some(GRACE_MS), reason: Some("the demo has seen enough".to_owned()) };
+    let request = CancelRequest { run_id: run.to_owned(), grace_ms: Some(GRACE_MS), reason: Some("the demo has seen enough".to_owned()) };
     let stopped: Cancelled = host.client()?.call("cancel_run", &request).await?;
     say(&format!("   cancel_run: {} after {}", stopped.status.word(), elapsed(began.elapsed())))?;
     let Some(receipt) = stopped.receipt else { return Err(failed("the stop has no receipt".to_owned())) };
     for line in show::receipt(&receipt) {
         say(&format!("   {line}"))?;
     }
-    expect(&ended(host, &run).await?, Status::Cancelled)?;
+    expect(&ended(host, run).await?, Status::Cancelled)?;
     if receipt.survivors.is_empty() { Ok(()) } else { Err(failed("something of it still lives".to_owned())) }
 }
 
 async fn ask_claude(host: &Host, prompt: &str) -> Result<(), Fault> {
-    say("\n4. Claude")?;
+    say("\n5. Claude")?;
     let found = std::env::var_os("PATH").is_some_and(|path| std::env::split_paths(&path).any(|dir| dir.join("claude").is_file()));
     if !found {
         return Err(Fault::new(code::PROGRAM_NOT_FOUND, "`claude` is not on the path").hint("install Claude Code, or leave out --claude"));

@@ -19,6 +19,9 @@ pub struct Bundled {
 /// All of them, sorted by name.
 pub const BACKENDS: &[Bundled] = include!(concat!(env!("OUT_DIR"), "/backends.rs"));
 
+/// A component that loops for ever, for the demo; no backend that runs are given.
+pub const SPINNER: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/spinner.wasm"));
+
 #[cfg(test)]
 mod tests {
     use super::*;
