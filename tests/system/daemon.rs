@@ -147,9 +147,8 @@ fn the_daemon_is_in_a_session_of_its_own_with_a_clean_environment() {
     let client = Client::start(command, Era::Legacy);
     let daemon = host.daemon().unwrap();
     assert!(!with_environment("SOMETHING_OF_THE_CLIENT=leaked").contains(&daemon));
-    let session = |pid: u32| rustix::process::getsid(rustix::process::Pid::from_raw(pid.cast_signed())).unwrap();
-    assert_ne!(session(daemon.pid), session(client.pid()));
-    assert_ne!(session(daemon.pid), session(std::process::id()));
+    assert_ne!(session_of(daemon.pid), session_of(client.pid()));
+    assert_ne!(session_of(daemon.pid), session_of(std::process::id()));
 }
 
 #[test]
