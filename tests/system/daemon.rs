@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use crate::client::{Client, Era};
 use crate::host::{FALCONER, Host, USUAL};
 use crate::patience::until;
-use crate::processes::{Seen, listening_below, with_environment};
+use crate::processes::{Seen, listening_below, session_of, with_environment};
 
 #[test]
 fn ten_at_once_on_an_empty_data_directory_make_one_daemon() {

@@ -41,6 +41,12 @@ fn stat(pid: u32) -> Option<(char, u64)> {
     Some((fields.next()?.chars().next()?, fields.nth(18)?.parse().ok()?))
 }
 
+/// Field 6 of `proc_pid_stat(5)`; 0 where the session is outside our pid namespace.
+pub fn session_of(pid: u32) -> u32 {
+    let text = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
+    text[text.rfind(')').unwrap() + 2..].split(' ').nth(3).unwrap().parse().unwrap()
+}
+
 /// All processes whose environment holds this text, as far as we may look.
 pub fn with_environment(text: &str) -> Vec<Seen> {
     all()
