@@ -75,6 +75,8 @@ pub enum Mode {
     Spawn,
     /// Starts the child, reads nothing and waits.
     SpawnUnread,
+    /// One child and its output as events; does not hear `cancel`, and never ends.
+    SpawnDeaf,
     /// Says that it is finished while its child lives.
     FinishEarly,
     /// One message of `size` bytes of multi-byte text.
@@ -85,7 +87,7 @@ pub enum Mode {
 
 impl Mode {
     pub const fn hears_cancel(self) -> bool {
-        !matches!(self, Self::Deaf)
+        !matches!(self, Self::Deaf | Self::SpawnDeaf)
     }
 }
 

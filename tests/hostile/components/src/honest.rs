@@ -37,7 +37,7 @@ struct Child {
 
 pub fn plan(config: &Config) -> Draft {
     let actions = match config.mode {
-        Mode::Spawn | Mode::SpawnUnread | Mode::FinishEarly | Mode::ManyChildren => {
+        Mode::Spawn | Mode::SpawnUnread | Mode::SpawnDeaf | Mode::FinishEarly | Mode::ManyChildren => {
             vec![PlannedAction::Spawn(PlannedCommand {
                 program: config.program.clone(),
                 args: config.args.clone(),
@@ -71,7 +71,7 @@ impl Work {
         let resumed = job.session.map(|session| session.native_id);
         let turns = resumed.as_deref().and_then(|id| id.rsplit('-').next()?.parse().ok()).unwrap_or(0);
         let mut work = Self { prompt, turns, resumed, ..Self::default() };
-        if matches!(config.mode, Mode::Spawn | Mode::SpawnUnread | Mode::FinishEarly) {
+        if matches!(config.mode, Mode::Spawn | Mode::SpawnUnread | Mode::SpawnDeaf | Mode::FinishEarly) {
             work.child = Some(Child::start(config)?);
         }
         Ok(work)
@@ -104,6 +104,7 @@ impl Work {
             Mode::Ask => self.ask(config),
             Mode::Checkpoint => self.checkpoint(config),
             Mode::Spawn => self.child.as_mut().map_or_else(|| step(Vec::new(), completed("no child")), |child| child.poll(config)),
+            Mode::SpawnDeaf => step(self.child.as_mut().map_or_else(Vec::new, |child| child.poll(config).events), Next::Pending(None)),
             Mode::FinishEarly => step(Vec::new(), completed("finished before its child")),
             Mode::Multibyte => self.multibyte(config),
             Mode::Fail => step(Vec::new(), Next::Finished(Outcome::Failed(failure(&config.text, "told to fail")))),
