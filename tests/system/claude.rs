@@ -14,7 +14,7 @@ use crate::patience::until;
 use crate::processes::with_environment;
 
 /// At least eight bytes, so that it may be a secret.
-const KEY: &str = "mock-key-0123456789";
+pub const KEY: &str = "mock-key-0123456789";
 
 const CONFIG: &str = r#"
 path = ["/usr/local/bin", "/usr/bin", "/bin"]
@@ -30,10 +30,12 @@ programs = { claude = "{claude}" }
 workspaces = ["{work}"]
 env = { HOME = "{dir}/home", ANTHROPIC_BASE_URL = "{url}" }
 secrets = { ANTHROPIC_API_KEY = { env = "ANTHROPIC_API_KEY" } }
+
+{more}
 "#;
 
 /// The mock, until it is dropped.
-struct Mock {
+pub struct Mock {
     child: Child,
     url: String,
     log: PathBuf,
@@ -63,25 +65,30 @@ impl Drop for Mock {
 }
 
 /// The order is the order of the ends: the client, the host with its daemon, the mock.
-struct Stage {
-    client: Client,
-    host: Host,
+pub struct Stage {
+    pub client: Client,
+    pub host: Host,
     mock: Mock,
 }
 
 impl Stage {
     fn set(test: &str, key: &str) -> Option<Self> {
+        Self::with(test, key, "")
+    }
+
+    /// With more in the configuration.
+    pub fn with(test: &str, key: &str, more: &str) -> Option<Self> {
         let (claude, python) = (fetched::claude(test)?, fetched::plain_python(test)?);
         let host = Host::bare("");
         let mock = Mock::start(python, host.path("mock.log"));
-        host.configure(&CONFIG.replace("{claude}", claude.to_str().unwrap()).replace("{url}", &mock.url));
+        host.configure(&CONFIG.replace("{claude}", claude.to_str().unwrap()).replace("{url}", &mock.url).replace("{more}", more));
         let mut command = host.command(&["mcp"]);
         command.env("ANTHROPIC_API_KEY", key);
         let client = Client::start(command, Era::Legacy);
         Some(Self { client, host, mock })
     }
 
-    fn request(&self, prompt: &str) -> Value {
+    pub fn request(&self, prompt: &str) -> Value {
         json!({ "backend": "claude", "cwd": self.host.work(), "prompt": prompt })
     }
 

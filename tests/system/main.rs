@@ -24,3 +24,4 @@ mod processes;
 mod real_client;
 mod restart;
 mod runs;
+mod trees;

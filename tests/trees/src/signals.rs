@@ -2,9 +2,9 @@
 
 use std::ffi::c_int;
 
+use crate::Stands;
 use crate::c;
 use crate::stand::{Roll, child, stay};
-use crate::Stands;
 
 pub fn deaf() -> Stands {
     for signal in [c::SIGTERM, c::SIGINT, c::SIGHUP, c::SIGQUIT, c::SIGUSR1, c::SIGUSR2] {

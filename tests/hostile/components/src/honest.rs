@@ -104,7 +104,7 @@ impl Work {
             Mode::Ask => self.ask(config),
             Mode::Checkpoint => self.checkpoint(config),
             Mode::Spawn => self.child.as_mut().map_or_else(|| step(Vec::new(), completed("no child")), |child| child.poll(config)),
-            Mode::SpawnDeaf => step(self.child.as_mut().map_or_else(Vec::new, |child| child.poll(config).events), Next::Pending(None)),
+            Mode::SpawnDeaf => self.child_without_end(config),
             Mode::FinishEarly => step(Vec::new(), completed("finished before its child")),
             Mode::Multibyte => self.multibyte(config),
             Mode::Fail => step(Vec::new(), Next::Finished(Outcome::Failed(failure(&config.text, "told to fail")))),
@@ -113,6 +113,16 @@ impl Work {
                 None => step(Vec::new(), Next::Pending(None)),
             },
         }
+    }
+
+    fn child_without_end(&mut self, config: &Config) -> Step {
+        let Some(child) = &mut self.child else { return step(Vec::new(), Next::Pending(None)) };
+        let step = child.poll(config);
+        if !matches!(step.next, Next::Finished(_)) {
+            return step;
+        }
+        self.child = None;
+        Step { next: Next::Pending(None), ..step }
     }
 
     fn echo(&mut self) -> Step {

@@ -1,0 +1,37 @@
+//! The real `claude` in the middle of a long shell command with a child in a session of its own.
+
+use serde_json::json;
+
+use super::bait::Bait;
+use super::look;
+use super::way::Way;
+use crate::claude::{KEY, Stage as Claude};
+use crate::patience::until;
+
+#[test]
+fn claude_in_a_long_command_leaves_nothing() {
+    let test = "a cancel of claude in a long command";
+    for way in Way::all(test) {
+        let more = format!("[host]\ncgroup = \"{}\"\n", way.setting());
+        let Some(claude) = Claude::with(test, KEY, &more) else { return };
+        for grace in [Some(0), None] {
+            let bait = Bait::new(claude.host.path(""), "session");
+            let command = format!("{} {} & sleep 1000", falconer_bait::PROGRAM, bait.arguments().join(" "));
+            let prompt = format!("MOCK:bash-hang {}", json!({ "command": command }));
+            let run = claude.client.spawn(claude.request(&prompt));
+            until("the command to stand", || (bait.alive().len() == 2).then_some(()));
+            let all = look::with_mark(&run);
+            assert!(all.len() > 3, "claude, its shell, the bait and its child: {all:?}");
+            let mut request = json!({ "run_id": run, "reason": "enough" });
+            if let Some(grace) = grace {
+                request["grace_ms"] = json!(grace);
+            }
+            let answer = claude.client.call("cancel_run", request);
+            bait.is_gone(&run);
+            assert_eq!(answer["status"], "cancelled", "{answer}");
+            assert_eq!(answer["receipt"]["survivors"], json!([]), "{answer}");
+            assert_eq!(answer["receipt"]["proof"], json!({ "outcome": "empty", "by": way.proves_by() }), "{answer}");
+            assert_eq!(claude.client.events(&run).last().unwrap()["type"], "run_cancelled");
+        }
+    }
+}
