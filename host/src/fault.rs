@@ -126,6 +126,8 @@ pub mod code {
     pub const IDLE_EXCEEDED: &str = "idle_exceeded";
     /// The stop could not be proven.
     pub const STOP_UNVERIFIED: &str = "stop_unverified";
+    /// Cgroups are required and cannot be used.
+    pub const CGROUP_UNAVAILABLE: &str = "cgroup_unavailable";
     /// The host ended or was killed while the run was alive.
     pub const HOST_LOST: &str = "host_lost";
     /// Structured output is missing or breaks the run's schema.

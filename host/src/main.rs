@@ -5,5 +5,8 @@ use std::process::ExitCode;
 fn main() -> ExitCode {
     // What starts a run's processes is this program again. It is dispatched here, before anything else: no thread, no
     // runtime, no argument parser.
+    if falconer::tree::shim::is_wanted(std::env::args_os().nth(1).as_deref()) {
+        return falconer::tree::shim::main();
+    }
     falconer::cli::main()
 }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use super::{Allow, Backend, Client, EnvSource, Grants, Host, Limits, ProgramGrant, SecretSource, Stop};
+use super::{Allow, Backend, Cgroup, Client, EnvSource, Grants, Host, Limits, ProgramGrant, SecretSource, Stop};
 
 /// A default, and between what a file may put it.
 #[derive(Debug, Clone, Copy)]
@@ -54,6 +54,9 @@ pub const HOST_DEPTH: Bound<u32> = bound(3, 0, 3);
 pub const HOST_QUESTION: Bound<Duration> = bound(s(15 * MINUTE), s(1), s(7 * DAY));
 /// `[host] call`
 pub const HOST_CALL: Bound<Duration> = bound(s(5), ms(10), s(60));
+
+/// `[host] cgroup`
+pub const CGROUP: Cgroup = Cgroup::Auto;
 
 /// `limits.runs`
 pub const RUNS: Bound<u32> = bound(16, 1, 100_000);
@@ -129,6 +132,7 @@ pub const fn host() -> Host {
         depth: HOST_DEPTH.default,
         question: HOST_QUESTION.default,
         call: HOST_CALL.default,
+        cgroup: CGROUP,
     }
 }
 

@@ -116,6 +116,20 @@ pub struct Host {
     pub question: Duration,
     /// Wall time of one call into a component.
     pub call: Duration,
+    /// Whether the processes of runs are put into cgroups.
+    pub cgroup: Cgroup,
+}
+
+/// `[host] cgroup`: whether runs' processes are put into control groups of version 2.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Cgroup {
+    /// Where they can be made.
+    Auto,
+    /// The host does not start where they cannot be made.
+    Required,
+    /// Never: shims alone hold the trees.
+    Off,
 }
 
 /// `[backends.NAME]`

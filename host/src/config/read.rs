@@ -11,7 +11,7 @@ use super::document::{self, Reading, Section, kind};
 use super::error::{ConfigError, ConfigErrors, Place, inert};
 use super::overrides::{absolute, default_data_dir};
 use super::profile::INSTRUCTIONS;
-use super::{Config, Overrides, Profile, backend, defaults, grants};
+use super::{Cgroup, Config, Overrides, Profile, backend, defaults, grants};
 
 /// A file larger than this is not a configuration.
 const LARGEST: u64 = 1 << 20;
@@ -196,6 +196,14 @@ fn host(top: &Section<'_, '_>, config: &mut Config) {
     for (field, key, bound) in [(&mut host.question, "question", defaults::HOST_QUESTION), (&mut host.call, "call", defaults::HOST_CALL)] {
         if let Some(value) = section.duration(key, bound) {
             *field = value;
+        }
+    }
+    if let Some((text, span)) = section.string("cgroup") {
+        match text.as_str() {
+            "auto" => host.cgroup = Cgroup::Auto,
+            "required" => host.cgroup = Cgroup::Required,
+            "off" => host.cgroup = Cgroup::Off,
+            _ => top.reading.problem(span, format!("`cgroup` is `{text}`"), "write \"auto\", \"required\" or \"off\""),
         }
     }
     section.close(|_| None);

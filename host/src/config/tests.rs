@@ -100,6 +100,7 @@ queued = 2
 depth = 0
 question = "5m"
 call = "6s"
+cgroup = "off"
 [profiles]
 reviewer = { file = "r.md" }
 brief = { text = "Be brief." }
@@ -143,7 +144,7 @@ TERM = true
     assert!(!config.client.cwd_is_workspace);
     let (s, ms) = (Duration::from_secs, Duration::from_millis);
     assert_eq!(config.stop, Stop { ask: s(1), terminate: s(2), drain: ms(300), prove: s(4) });
-    assert_eq!(config.host, Host { runs: 1, queued: 2, depth: 0, question: s(300), call: s(6) });
+    assert_eq!(config.host, Host { runs: 1, queued: 2, depth: 0, question: s(300), call: s(6), cgroup: Cgroup::Off });
     assert_eq!(config.profiles["reviewer"], Profile::File("/etc/falconer/r.md".into()));
     assert_eq!(config.profiles["brief"], Profile::Text("Be brief.".into()));
     let exec = config.backend("exec");

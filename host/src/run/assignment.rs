@@ -16,6 +16,7 @@ use crate::config;
 use crate::contract::falconer::backend::types as wit;
 use crate::ledger::artifact::Artifacts;
 use crate::ledger::{Ledger, SessionRow};
+use crate::tree::Ground;
 
 /// What a run waits for before it starts: its session, room for its backend, room in the host.
 pub type Turn = Pin<Box<dyn Future<Output = Permits> + Send>>;
@@ -66,4 +67,6 @@ pub struct Assignment {
     pub artifacts: Artifacts,
     /// Its log.
     pub log: RunLog,
+    /// What its processes stand on.
+    pub ground: Ground,
 }

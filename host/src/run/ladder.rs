@@ -19,7 +19,7 @@ use super::translate::{Meaning, parsed};
 use crate::backend::instance::End;
 use crate::contract::falconer::backend::types as wit;
 use crate::fault::{Fault, code};
-use crate::tree::{Seen, Verdict};
+use crate::tree::{Left, Seen, Verdict};
 
 /// A call that has been in hand for so long when the run is to stop counts as a spin and is cut.
 const BUSY_AT_STOP: Duration = Duration::from_millis(25);
@@ -103,11 +103,12 @@ impl Supervisor {
             self.tree.terminate().await;
             self.pump(Instant::now() + terminate, Until::FinishedAndEmpty, &mut last).await;
         }
-        if self.tree.is_alive() {
-            step(&mut receipt, began, Rung::Kill);
+        // Also where nothing known is alive: it looks for what is marked, and nothing is started any more.
+        self.tree.kill().await;
+        if let Some(at) = self.tree.killed().at {
+            let after = Instant::from_std(at).saturating_duration_since(began);
+            receipt.rungs.push(Step { rung: Rung::Kill, after_ms: millis(after) });
         }
-        // Also where nothing known is alive: it looks for what left the process groups, and nothing is started any more.
-        receipt.killed = self.tree.kill().await.into_iter().map(seen).collect();
         if self.instance.is_some() && last.outcome.is_none() && last.fault.is_none() {
             step(&mut receipt, began, Rung::Drain);
             self.poll_due = true;
@@ -116,6 +117,9 @@ impl Supervisor {
         receipt.component = Some(self.cut(&mut receipt, began).await);
         step(&mut receipt, began, Rung::Prove);
         let verdict = self.tree.prove(self.stop.prove).await;
+        let killed = self.tree.killed();
+        receipt.killed = killed.named.into_iter().map(seen).collect();
+        receipt.killed_total = killed.total;
         // Each child has the same rungs; one that hangs must not hold its parent up for ever.
         let rungs = self.stop.ask + self.stop.terminate + self.stop.drain + self.stop.prove + CUT_WAIT * 2;
         for child in children {
@@ -255,19 +259,16 @@ impl Supervisor {
         }
         self.close_questions().await;
         self.record.close_items();
-        let (proof, survivors) = match verdict {
-            Verdict::Never => (Proof::NoProcesses, Vec::new()),
-            Verdict::Empty(by) => (Proof::Empty { by }, Vec::new()),
-            Verdict::Unverified { reason, survivors } => (Proof::Unverified { reason }, survivors),
-        };
-        receipt.proof = Some(proof);
-        receipt.survivors = survivors.into_iter().map(seen).collect();
+        let proven = !matches!(verdict, Verdict::Unverified { .. });
+        enter(&mut receipt, verdict);
         let partial_text = self.record.last_message().map(str::to_owned);
         let ending = conclude(cause, fault, last, receipt, partial_text, self.output_schema.as_ref());
         self.record.end(ending).await;
         self.record.submit().await;
-        if let Err(fault) = self.record.settled().await {
-            tracing::error!(run = %self.live.id, %fault, "the end of a run is not on disk");
+        match self.record.settled().await {
+            Ok(()) if proven => self.tree.forget().await,
+            Ok(()) => {}
+            Err(fault) => tracing::error!(run = %self.live.id, %fault, "the end of a run is not on disk"),
         }
         self.release();
     }
@@ -282,7 +283,22 @@ impl Supervisor {
 }
 
 fn step(receipt: &mut Receipt, began: Instant, rung: Rung) {
-    receipt.rungs.push(Step { rung, after_ms: u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX) });
+    receipt.rungs.push(Step { rung, after_ms: millis(began.elapsed()) });
+}
+
+fn millis(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// Enters what is known about the tree.
+fn enter(receipt: &mut Receipt, verdict: Verdict) {
+    let (proof, survivors) = match verdict {
+        Verdict::Never => (Proof::NoProcesses, Vec::new()),
+        Verdict::Empty(by) => (Proof::Empty { by }, Vec::new()),
+        Verdict::Unverified { reason, survivors } => (Proof::Unverified { reason }, survivors),
+    };
+    receipt.proof = Some(proof);
+    receipt.survivors = survivors.into_iter().map(seen).collect();
 }
 
 fn seen(process: Seen) -> ProcessSeen {
@@ -323,10 +339,11 @@ fn conclude(
             partial = Completion { text: given.text.or(partial.text), structured: given.structured };
         }
     }
-    if !receipt.survivors.is_empty() {
+    if let Some(Proof::Unverified { reason }) = &receipt.proof {
         let names: Vec<_> = receipt.survivors.iter().map(|process| format!("{} ({})", process.name, process.pid)).collect();
-        let error = Fault::new(code::STOP_UNVERIFIED, format!("processes of the run still live: {}", names.join(", ")))
-            .hint("look at them on the machine and end them by hand");
+        let names = if names.is_empty() { String::new() } else { format!(": {}", names.join(", ")) };
+        let error = Fault::new(code::STOP_UNVERIFIED, format!("it is not proven that nothing of the run lives: {reason}{names}"))
+            .hint("look on the machine and end by hand what is left");
         return Ending::Lost { error, partial, receipt: Some(receipt) };
     }
     let asked = matches!(cause, Cause::Requested | Cause::Parent | Cause::Shutdown);
@@ -372,7 +389,7 @@ fn fits(schema: Option<&Value>, result: &Completion) -> Result<(), Fault> {
 
 /// What a run that was left behind by an earlier host ends as.
 #[must_use]
-pub fn left_behind(status: Status, killed: Vec<ProcessSeen>, survivors: Vec<ProcessSeen>) -> Ending {
+pub fn left_behind(status: Status, left: Left) -> Ending {
     let mut receipt = Receipt::begun("host", Cause::Recovery, Some("the host ended while the run was alive".into()));
     receipt.component = Some(ComponentEnd::Dropped);
     if status == Status::Queued {
@@ -381,10 +398,7 @@ pub fn left_behind(status: Status, killed: Vec<ProcessSeen>, survivors: Vec<Proc
         let error = Fault::new(code::HOST_LOST, "the host ended while the run waited for its turn; nothing of it was started").retryable();
         return Ending::Failed { error: error.hint("spawn it again"), partial: Completion::default(), receipt };
     }
-    receipt.killed = killed;
-    let reason = "the host was not there when the run's processes could have been followed; those found by their mark were killed";
-    receipt.proof = Some(Proof::Unverified { reason: reason.into() });
-    receipt.survivors = survivors;
+    take(&mut receipt, left);
     let error = Fault::new(code::HOST_LOST, "the host ended while the run was alive; how it went on is not known")
         .hint("look at what it did; continue_run carries a session on where the backend can");
     Ending::Lost { error, partial: Completion::default(), receipt: Some(receipt) }
@@ -392,12 +406,17 @@ pub fn left_behind(status: Status, killed: Vec<ProcessSeen>, survivors: Vec<Proc
 
 /// What a run ends as when the host itself fails to drive it.
 #[must_use]
-pub fn broken_down(killed: Vec<ProcessSeen>) -> Ending {
+pub fn broken_down(left: Left) -> Ending {
     let mut receipt = Receipt::begun("host", Cause::Defect, Some("the host broke down while it drove the run".into()));
     receipt.component = Some(ComponentEnd::Dropped);
-    receipt.killed = killed;
-    receipt.proof = Some(Proof::Unverified { reason: "only processes with the run's mark were looked for".into() });
+    take(&mut receipt, left);
     let error = Fault::new(code::INTERNAL, "the host broke down while it drove the run; this is a defect of falconer")
         .hint("the daemon's log says where; the other runs are not touched");
     Ending::Lost { error, partial: Completion::default(), receipt: Some(receipt) }
+}
+
+fn take(receipt: &mut Receipt, left: Left) {
+    receipt.killed = left.killed.into_iter().map(seen).collect();
+    receipt.killed_total = left.killed_total;
+    enter(receipt, left.verdict);
 }

@@ -1,11 +1,12 @@
 //! A run that lives, as the rest of the host sees it: what is committed of it, and a way to speak to its supervisor.
 
-use std::sync::{Arc, Mutex, PoisonError, RwLock, Weak};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock, Weak};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use tokio::sync::{mpsc, oneshot, watch};
+use tokio::time::Instant;
 
 use super::event::Question;
 use super::receipt::{Cause, Receipt};
@@ -14,6 +15,7 @@ use super::status::{Completion, Status};
 use crate::fault::{Fault, code};
 use crate::id::RunId;
 use crate::ledger::RunRow;
+use crate::tree::Tree;
 
 /// What a run has besides the columns of its row; kept as JSON in the ledger.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -90,6 +92,19 @@ pub struct Live {
     progress: watch::Sender<Progress>,
     view: RwLock<View>,
     children: Mutex<Children>,
+    /// Its processes, from its turn on.
+    tree: OnceLock<Tree>,
+    /// When its processes are to be dead at the latest; none: nobody has asked for a stop.
+    doom: watch::Sender<Option<Doom>>,
+}
+
+/// What the asker of a stop wants for its time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Doom {
+    /// When it was asked.
+    pub asked: Instant,
+    /// Time for asking and terminating together; none: configured.
+    pub grace: Option<Duration>,
 }
 
 /// Runs that were started from inside a run.
@@ -114,6 +129,8 @@ impl Live {
             progress,
             view: RwLock::new(View { row, outline: Outline::default(), durable: true }),
             children: Mutex::default(),
+            tree: OnceLock::new(),
+            doom: watch::Sender::new(None),
         };
         (Arc::new(live), ear)
     }
@@ -154,7 +171,32 @@ impl Live {
 
     /// Asks its supervisor to stop it. Nothing happens when it has ended.
     pub fn stop(&self, wish: StopWish) {
+        let doom = Doom { asked: Instant::now(), grace: wish.grace };
+        self.doom.send_if_modified(|known| {
+            // A second wish may shorten the time, and never lengthens it.
+            let sooner = known.is_none() || doom.grace.is_some();
+            if sooner {
+                *known = Some(doom);
+            }
+            sooner
+        });
         let _ = self.control.send(Control::Stop(wish));
+    }
+
+    /// Follows what the askers of a stop want.
+    pub(super) fn doom(&self) -> watch::Receiver<Option<Doom>> {
+        self.doom.subscribe()
+    }
+
+    /// Gives it its processes, once.
+    pub(super) fn plant(&self, tree: Tree) {
+        let _ = self.tree.set(tree);
+    }
+
+    /// Its processes; none: its turn has not come.
+    #[must_use]
+    pub fn tree(&self) -> Option<&Tree> {
+        self.tree.get()
     }
 
     /// Speaks to its supervisor, and waits for the answer.

@@ -21,6 +21,7 @@ use crate::id::{RunId, SessionId};
 use crate::ledger::artifact::Artifacts;
 use crate::ledger::{Ledger, RunRow, SessionRow};
 use crate::policy::Policy;
+use crate::tree::Ground;
 
 /// What an orderly end keeps back of its time, so that what does not end by itself is killed.
 const KILL_TIME: Duration = Duration::from_millis(1500);
@@ -50,6 +51,8 @@ pub struct Parts {
     pub registry: Registry,
     /// Where the runs' logs are kept.
     pub logs_dir: Utf8PathBuf,
+    /// What the runs' processes stand on.
+    pub ground: Ground,
 }
 
 /// All runs of a host. Cheap to clone.
@@ -65,6 +68,7 @@ pub(super) struct Inner {
     pub(super) artifacts: Artifacts,
     pub(super) registry: Registry,
     pub(super) logs_dir: Utf8PathBuf,
+    pub(super) ground: Ground,
     live: RwLock<HashMap<RunId, Arc<Live>>>,
     /// One lock a session: a run holds it while it is alive, the others wait in line (tokio's lock is fair).
     lines: Mutex<HashMap<SessionId, Weak<tokio::sync::Mutex<()>>>>,
@@ -86,6 +90,7 @@ impl Manager {
             artifacts: parts.artifacts,
             registry: parts.registry,
             logs_dir: parts.logs_dir,
+            ground: parts.ground,
             live: RwLock::default(),
             lines: Mutex::default(),
             places: Mutex::default(),
@@ -137,12 +142,15 @@ impl Manager {
         for run in runs {
             if tokio::time::timeout_at(until, run.ended()).await.is_err() {
                 tracing::warn!(run = %run.id, "a run did not end in time; its processes are killed");
-                late.push(run.id);
+                late.push(run);
             }
         }
-        if !late.is_empty() {
-            crate::tree::kill_leftovers(&late, KILL_TIME).await;
+        for run in late {
+            if let Some(tree) = run.tree() {
+                tree.kill().await;
+            }
         }
+        self.inner.ground.close();
         self.inner.ledger.close(until.saturating_duration_since(Instant::now()).max(Duration::from_secs(1))).await;
     }
 

@@ -6,6 +6,7 @@
 
 mod assignment;
 pub mod event;
+mod guard;
 mod inert;
 mod ladder;
 mod live;

@@ -91,10 +91,11 @@ pub enum Proof {
     NoProcesses,
     /// Nothing lives.
     Empty {
-        /// How that is known: `cgroup`, `walk`, `scan`.
+        /// How that is known: `cgroup` (the kernel says that it is empty), `walk` (whoever holds its processes has no
+        /// child left), `scan` (no process has the run's mark), `boot` (the machine was started again).
         by: Vec<String>,
     },
-    /// The processes that we know of were ended, but whether others are left was not proven.
+    /// Something lives, or whether something lives could not be found out.
     Unverified {
         /// Why there is no proof.
         reason: String,
@@ -128,8 +129,11 @@ pub struct Receipt {
     /// How the component ended; none while it has not.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub component: Option<ComponentEnd>,
-    /// Processes that lived when the kill rung was reached.
+    /// Processes that were killed; at most 64 are named.
     pub killed: Vec<ProcessSeen>,
+    /// How many were killed.
+    #[serde(default)]
+    pub killed_total: u64,
     /// Processes that still live.
     pub survivors: Vec<ProcessSeen>,
     /// What is known about the tree; none while that is being found out.
@@ -152,6 +156,7 @@ impl Receipt {
             rungs: Vec::new(),
             component: None,
             killed: Vec::new(),
+            killed_total: 0,
             survivors: Vec::new(),
             proof: None,
             far_end: None,

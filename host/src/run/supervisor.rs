@@ -16,6 +16,7 @@ use tokio::time::Instant;
 
 use super::assignment::{Assignment, Permits};
 use super::event::{EventType, Question};
+use super::guard::guard;
 use super::live::{Control, Live, StopWish};
 use super::receipt::Cause;
 use super::record::{Quota, Record};
@@ -108,8 +109,17 @@ pub async fn supervise(mut assignment: Assignment) {
     let supervisor = Supervisor::prepare(assignment, record, permits).await;
     match supervisor {
         Ok((mut supervisor, job)) => {
-            let finish = supervisor.drive(job).await;
-            supervisor.finish(finish).await;
+            let (live, tree, stop) = (Arc::clone(&supervisor.live), supervisor.tree.clone(), supervisor.stop.clone());
+            let guard = guard(&live, tree, &stop, supervisor.deadline);
+            let driven = async move {
+                let finish = supervisor.drive(job).await;
+                supervisor.finish(finish).await;
+            };
+            tokio::select! {
+                biased;
+                () = driven => {}
+                () = guard => {}
+            }
         }
         Err((supervisor, finish)) => supervisor.finish(finish).await,
     }
@@ -134,7 +144,8 @@ impl Supervisor {
     async fn prepare(assignment: Assignment, record: Record, permits: Permits) -> Result<(Self, wit::Job), (Self, Finish)> {
         let Assignment { live, ear, backend, grant, workspaces, client_env, inputs, mut job, output_schema, session, limits, stop, .. } =
             assignment;
-        let tree = Tree::new(live.id);
+        let tree = Tree::new(live.id, assignment.ground);
+        live.plant(tree.clone());
         let sealed = Sealed::default();
         let (host, news) = Host::new(Setup {
             run: live.id,

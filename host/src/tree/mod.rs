@@ -1,37 +1,49 @@
-//! Native process trees: spawn, signal, kill, look.
+//! Native process trees: spawn, signal, kill, prove empty.
 //!
-//! A [`Tree`] is what one run started: each child in a process group of its own, marked with `FALCONER_RUN_ID`. It
-//! follows the ends of its children without a thread or a timer, and its signals go to what it holds, never to a bare
-//! number. What a program may be started at all is judged in [`crate::capability`]; the rungs of a stop are
-//! climbed by the run's supervisor.
+//! A [`Tree`] is what one run started. Each child is started by a [`shim`] of its own, which holds whatever the child
+//! starts, and lives in a cgroup where one can be made; all of it is marked with `FALCONER_RUN_ID`. The tree follows
+//! its shims without a thread or a timer. What a program may be started at all is judged in [`crate::capability`]; the
+//! rungs of a stop are climbed by the run's supervisor.
 //!
-//! When something fails: a program that cannot be executed is a [`SpawnError::Exec`] and nothing was started; a
-//! process that cannot be killed (another user's, or stuck in the kernel) is named as a survivor.
-//! There is no proof of emptiness here: the verdict after a stop is [`Verdict::Unverified`] or [`Verdict::Never`].
+//! A tree is empty when its cgroup is, when every shim said that it has no child left (or, of a shim that was killed,
+//! when nothing came to the host), and when a scan finds no process with the run's mark: then the verdict is
+//! [`Verdict::Empty`]. A process that cannot be killed (another user's, or stuck in the kernel) is named as a survivor.
+//! A program that cannot be executed is a [`SpawnError::Exec`] and nothing was started.
 
+mod adopt;
+pub mod cgroup;
+mod follow;
+mod ground;
+mod kill;
 mod leftovers;
 mod pidfd;
 mod proc;
 mod prove;
 mod readiness;
-mod signal;
+pub mod records;
+pub mod shim;
 mod spawn;
-mod watch;
+mod walk;
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::os::fd::OwnedFd;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use camino::Utf8PathBuf;
 use rustix::process::Signal;
+use serde::{Deserialize, Serialize};
 use tokio::runtime::Handle;
 use tokio::sync::watch as channel;
 
+use self::cgroup::Group;
+pub use self::ground::{Ground, GroundError};
+pub use self::leftovers::{Left, end_leftovers, forget as forget_leftovers, kill_marked};
 use self::pidfd::Process;
 pub(crate) use self::proc::MARK;
 pub(crate) use self::readiness::register;
+use self::shim::report::NAMED;
 
 use crate::id::RunId;
 
@@ -44,18 +56,20 @@ pub struct Plan {
     pub args: Vec<OsString>,
     /// Its whole environment; `FALCONER_RUN_ID` is added.
     pub env: Vec<(OsString, OsString)>,
-    /// Its working directory, opened when it was judged, so that nobody can swap it in between.
+    /// Its working directory, opened when it was judged, so that nobody can swap it in between; none: `/`.
     pub cwd: Option<OwnedFd>,
     /// Whether stdin is a pipe; else `/dev/null`.
     pub stdin: bool,
 }
 
 /// How a child ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Exit {
     /// With a code.
     Code(i32),
     /// By a signal.
+    #[serde(rename = "signal")]
     Signalled(i32),
     /// It was lost before it could be asked.
     Unknown,
@@ -81,7 +95,7 @@ pub enum SpawnError {
 }
 
 /// A process, as it was seen.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Seen {
     /// Its id while it lived.
     pub pid: u32,
@@ -103,6 +117,17 @@ pub enum Verdict {
         /// What is known to live.
         survivors: Vec<Seen>,
     },
+}
+
+/// What was killed in a tree.
+#[derive(Debug, Clone, Default)]
+pub struct Killed {
+    /// When the first one was.
+    pub at: Option<Instant>,
+    /// The first of them, at most [`NAMED`].
+    pub named: Vec<Seen>,
+    /// How many.
+    pub total: u64,
 }
 
 /// One run's native processes. Cheap to clone; all clones are the same tree.
@@ -127,12 +152,13 @@ pub struct Child {
 #[derive(Debug)]
 struct Inner {
     run: RunId,
+    ground: Ground,
     /// The serving runtime: watches, and makes the threads that start children.
     handle: Handle,
     /// No process of this run started before: clock ticks after boot.
     since: u64,
     state: Mutex<State>,
-    /// Groups, strays and starts that are not over. Changed only under the lock of `state`.
+    /// Shims, strays and starts that are not over. Changed only under the lock of `state`.
     alive: channel::Sender<usize>,
 }
 
@@ -144,10 +170,45 @@ struct State {
     ever: bool,
     /// Starts in hand.
     starting: usize,
-    /// By the number of their first process, which is not reaped while it is here.
-    groups: BTreeMap<u32, Process>,
-    /// Marked processes outside the groups.
+    /// By the number of the shim, which is not reaped while it is here.
+    shims: BTreeMap<u32, Shim>,
+    /// Marked processes outside of the shims' trees.
     strays: BTreeMap<u32, Process>,
+    /// Shims that ended without a word: what was below them came to the host.
+    orphaned: u32,
+    /// Made with the first child.
+    group: Option<Group>,
+    killed: Killing,
+}
+
+/// A shim whose tree is not known to be empty.
+#[derive(Debug)]
+struct Shim {
+    process: Process,
+    program: Process,
+    socket: Arc<OwnedFd>,
+}
+
+/// What was killed.
+#[derive(Debug, Default)]
+struct Killing {
+    at: Option<Instant>,
+    /// By its number. One that comes again within a stop is counted once.
+    known: BTreeMap<u32, String>,
+    /// As many as the shims say.
+    by_shims: u64,
+}
+
+/// Processes that a stop remembers; beyond that they are killed all the same.
+const REMEMBERED: usize = 65_536;
+
+impl Killing {
+    fn note(&mut self, seen: Seen) {
+        self.at.get_or_insert_with(Instant::now);
+        if self.known.len() < REMEMBERED {
+            self.known.entry(seen.pid).or_insert(seen.name);
+        }
+    }
 }
 
 impl Tree {
@@ -157,9 +218,10 @@ impl Tree {
     /// # Panics
     /// Outside of a tokio runtime (as [`Handle::current`]).
     #[must_use]
-    pub fn new(run: RunId) -> Self {
+    pub fn new(run: RunId, ground: Ground) -> Self {
         Self(Arc::new(Inner {
             run,
+            ground,
             handle: Handle::current(),
             since: proc::ticks_now().saturating_sub(1),
             state: Mutex::default(),
@@ -182,30 +244,38 @@ impl Tree {
 
     /// Sends a signal to one child of this tree, by pidfd; no error when it has ended.
     pub fn signal(&self, pid: u32, signal: Signal) -> std::io::Result<()> {
-        let leader = self.0.lock().groups.get(&pid).cloned();
-        leader.map_or(Ok(()), |leader| leader.signal(signal))
+        let state = self.0.lock();
+        // The newest: a number may come again while an older shim still holds what its program left.
+        let program = state.shims.values().rfind(|shim| shim.program.pid == pid && shim.program.lives());
+        program.map_or(Ok(()), |shim| shim.program.signal(signal))
     }
 
-    /// TERM to the whole tree: to its process groups before this returns its future's first step, then to what a
-    /// scan finds outside of them.
+    /// TERM to the whole tree, wherever its processes went.
     pub async fn terminate(&self) {
-        self.0.signal_groups(Signal::TERM);
-        // A stopped process takes its TERM only when it goes on.
-        self.0.signal_groups(Signal::CONT);
         if self.0.lock().ever {
-            Arc::clone(&self.0).terminate_strays().await;
+            Arc::clone(&self.0).terminate_all().await;
         }
     }
 
-    /// KILL to the whole tree; from now on nothing is started in it. Goes round until a scan finds nothing, at most
-    /// 20 times and 1 s; gives what lived.
-    pub async fn kill(&self) -> Vec<Seen> {
+    /// KILL to the whole tree; from now on nothing is started in it. Goes round until nothing is found, at most 1 s.
+    pub async fn kill(&self) {
         let ever = {
             let mut state = self.0.lock();
             state.sealed = true;
-            state.ever
+            state.ever || state.starting > 0
         };
-        if ever { Arc::clone(&self.0).kill_all().await } else { Vec::new() }
+        if ever {
+            Arc::clone(&self.0).kill_all().await;
+        }
+    }
+
+    /// What was killed so far.
+    #[must_use]
+    pub fn killed(&self) -> Killed {
+        let state = self.0.lock();
+        let killed = &state.killed;
+        let named = killed.known.iter().take(NAMED).map(|(pid, name)| Seen { pid: *pid, name: name.clone() }).collect();
+        Killed { at: killed.at, named, total: killed.by_shims.max(killed.known.len() as u64) }
     }
 
     /// Whether a child (or what is known of its descendants) lives.
@@ -220,16 +290,19 @@ impl Tree {
         self.0.lock().ever
     }
 
-    /// KILL to one child and its process group.
+    /// KILL to one child and all below it.
     pub(crate) fn kill_child(&self, pid: u32) {
-        self.0.signal_group(pid, Signal::KILL);
+        let state = self.0.lock();
+        if let Some(shim) = state.shims.values().rfind(|shim| shim.program.pid == pid) {
+            shim.kill();
+        }
     }
 
-    /// Children that live or left living processes in their group; for the limit of children at once.
+    /// Children that live or left something alive; for the limit of children at once.
     #[must_use]
     pub fn children(&self) -> usize {
         let state = self.0.lock();
-        state.starting + state.groups.len()
+        state.starting + state.shims.len()
     }
 
     /// Waits until nothing known lives.
@@ -242,6 +315,34 @@ impl Tree {
     pub async fn prove(&self, within: Duration) -> Verdict {
         Arc::clone(&self.0).prove(within).await
     }
+
+    /// Takes its records and its cgroup away. For a tree whose verdict is on disk.
+    pub async fn forget(&self) {
+        let (ever, group) = {
+            let mut state = self.0.lock();
+            (state.ever, state.group.take())
+        };
+        let records = self.0.ground.records().join(self.0.run.to_string());
+        if ever {
+            let _ = control(&self.0.handle, move || {
+                if let Some(group) = group
+                    && let Err(error) = group.remove()
+                {
+                    tracing::debug!(group = %group.dir().display(), %error, "a cgroup stays");
+                }
+                let _ = std::fs::remove_dir_all(records);
+            })
+            .await;
+        }
+    }
+}
+
+impl Shim {
+    /// Tells it to kill its tree, awake or stopped.
+    fn kill(&self) {
+        let _ = self.process.signal(Signal::CONT);
+        let _ = rustix::net::send(&self.socket, &[shim::KILL], rustix::net::SendFlags::NOSIGNAL);
+    }
 }
 
 impl Inner {
@@ -251,7 +352,7 @@ impl Inner {
     }
 
     fn count(&self, state: &State) {
-        let now = state.groups.len() + state.strays.len() + state.starting;
+        let now = state.shims.len() + state.strays.len() + state.starting;
         self.alive.send_if_modified(|alive| std::mem::replace(alive, now) != now);
     }
 
@@ -265,51 +366,47 @@ impl Inner {
             state.starting += 1;
             self.count(&state);
         }
-        let started = spawn::start(self.run, plan);
+        let started = self.group().and_then(|group| spawn::start(&self.ground, self.run, group.as_ref(), &[], plan));
         let mut state = self.lock();
         state.starting -= 1;
         let started = match started {
             Ok(started) => started,
             Err(error) => {
+                // A shim that failed half-way may have started something.
+                state.ever |= matches!(error, SpawnError::System(_));
+                state.orphaned += u32::from(matches!(error, SpawnError::System(_)));
                 self.count(&state);
                 return Err(error);
             }
         };
         state.ever = true;
-        let process = started.process;
-        let watched = match process.watch(&self.handle) {
-            Ok(watched) => watched,
-            Err(error) => {
-                let _ = process.signal(Signal::KILL);
-                self.count(&state);
-                drop(state);
-                spawn::reap_killed(&process);
-                return Err(error.into());
-            }
-        };
-        let (ended, exit) = channel::channel(None);
-        state.groups.insert(process.pid, process.clone());
-        self.count(&state);
+        let socket = Arc::new(OwnedFd::from(started.socket));
+        let shim = Shim { process: started.shim.clone(), program: started.program.clone(), socket: Arc::clone(&socket) };
         let sealed = state.sealed;
-        drop(state);
-        let pid = process.pid;
         if sealed {
             // A kill went by while this was being started.
-            self.signal_groups(Signal::KILL);
+            shim.kill();
         }
-        self.handle.spawn(watch::group(Arc::clone(&self), process, watched, ended));
+        state.shims.insert(started.shim.pid, shim);
+        self.count(&state);
+        drop(state);
+        let (ended, exit) = channel::channel(None);
+        let pid = started.program.pid;
+        self.handle.spawn(follow::shim(Arc::clone(&self), started.shim, socket, started.rest, ended));
         if sealed {
             return Err(SpawnError::Sealed);
         }
         Ok(Child { pid, stdin: started.stdin, stdout: started.stdout, stderr: started.stderr, exit })
     }
 
-    /// Reaps its first process. Under the lock: no signal goes to the number after that.
-    fn forget_group(&self, leader: &Process) {
+    /// The run's cgroup, where there are cgroups.
+    fn group(&self) -> Result<Option<Group>, SpawnError> {
+        let Ok(base) = self.ground.base() else { return Ok(None) };
         let mut state = self.lock();
-        watch::reap(leader);
-        state.groups.remove(&leader.pid);
-        self.count(&state);
+        if state.group.is_none() {
+            state.group = Some(base.group(&self.run.to_string())?);
+        }
+        Ok(state.group.clone())
     }
 
     /// Knows it from now on, until it has ended.
@@ -321,7 +418,7 @@ impl Inner {
         state.strays.insert(process.pid, process.clone());
         self.count(&state);
         drop(state);
-        self.handle.spawn(watch::stray(Arc::clone(self), process));
+        self.handle.spawn(follow::stray(Arc::clone(self), process));
     }
 
     fn forget_stray(&self, pid: u32) {
@@ -339,11 +436,6 @@ pub(crate) async fn control<T: Send + 'static>(handle: &Handle, work: impl FnOnc
         Ok(Ok(done)) => Ok(done),
         Ok(Err(error)) | Err(error) => Err(std::io::Error::other(error)),
     }
-}
-
-/// Finds processes of these runs (by `FALCONER_RUN_ID`, our uid) and kills them; gives what was found.
-pub async fn kill_leftovers(runs: &[RunId], within: Duration) -> Vec<(RunId, Seen)> {
-    leftovers::kill(runs, within).await
 }
 
 /// The runs whose mark a process or one of its ancestors carries, nearest first.

@@ -30,6 +30,11 @@ impl Process {
         Ok(Self { pid, name, fd: Arc::new(pidfd_open(number, PidfdFlags::empty())?) })
     }
 
+    /// A process whose pidfd came from its parent.
+    pub fn given(pid: u32, name: String, fd: OwnedFd) -> Self {
+        Self { pid, name, fd: Arc::new(fd) }
+    }
+
     /// Takes hold of a process that a scan saw, if it is still the same (start time) and `also` still holds of it.
     /// What `/proc` said between the opening of the pidfd and a moment at which the process still lives is about
     /// this very process.
@@ -40,7 +45,7 @@ impl Process {
     }
 
     /// Whether it was not reaped yet. A zombie still counts.
-    fn lives(&self) -> bool {
+    pub fn lives(&self) -> bool {
         // Signal 0 is no `Signal`; CONT to a process that is being looked at for a kill would wake a stopped one.
         // A pidfd polls readable once the process has ended (pidfd_open(2)).
         let mut fds = [rustix::event::PollFd::new(&*self.fd, rustix::event::PollFlags::IN)];

@@ -29,14 +29,18 @@ pub struct Stat {
     pub parent: u32,
     /// Field 5.
     pub group: u32,
+    /// Field 6.
+    pub session: u32,
+    /// Field 20. Above one, a zombie is only the first thread of a process that lives.
+    pub threads: u32,
     /// Field 22: when it started, in clock ticks after boot.
     pub start: u64,
 }
 
 impl Stat {
-    /// It has not ended: neither a zombie nor dead.
+    /// It has not ended: neither dead nor a zombie, unless other threads of it live.
     pub fn lives(&self) -> bool {
-        !matches!(self.state, b'Z' | b'X' | b'x')
+        !matches!(self.state, b'Z' | b'X' | b'x') || self.threads > 1
     }
 }
 
@@ -56,8 +60,10 @@ fn parse(pid: u32, text: &[u8]) -> Option<Stat> {
     let state = *fields.next()?.as_bytes().first()?;
     let parent = fields.next()?.parse().ok()?;
     let group = fields.next()?.parse().ok()?;
-    let start = fields.nth(16)?.parse().ok()?;
-    Some(Stat { pid, name, state, parent, group, start })
+    let session = fields.next()?.parse().ok()?;
+    let threads = fields.nth(13)?.parse().ok()?;
+    let start = fields.nth(1)?.parse().ok()?;
+    Some(Stat { pid, name, state, parent, group, session, threads, start })
 }
 
 /// Every process that is there now.
@@ -81,10 +87,24 @@ pub fn is_ours(pid: u32) -> bool {
 /// The run whose mark it carries in its environment, as that was when it was executed.
 pub fn mark(pid: u32) -> Option<RunId> {
     let environ = std::fs::read(format!("/proc/{pid}/environ")).ok()?;
+    if !environ.is_empty() {
+        return mark_in(&environ);
+    }
+    // The first thread may have ended before the others; each of them shows the same.
+    let tasks = std::fs::read_dir(format!("/proc/{pid}/task")).ok()?;
+    tasks.flatten().find_map(|task| mark_in(&std::fs::read(task.path().join("environ")).ok()?))
+}
+
+fn mark_in(environ: &[u8]) -> Option<RunId> {
     environ.split(|byte| *byte == 0).find_map(|entry| {
         let value = entry.strip_prefix(MARK.as_bytes())?.strip_prefix(b"=")?;
         OsStr::from_bytes(value).to_str()?.parse().ok()
     })
+}
+
+/// Which boot this is (`/proc/sys/kernel/random/boot_id`): numbers and start times mean nothing in another.
+pub fn boot() -> String {
+    std::fs::read_to_string("/proc/sys/kernel/random/boot_id").map(|text| text.trim().to_owned()).unwrap_or_default()
 }
 
 /// Now, in the unit of [`Stat::start`].
@@ -104,7 +124,10 @@ mod tests {
     fn a_name_may_hold_anything() {
         let text = b"4711 (a) R (b c) S 1 42 43 0 -1 0 0 0 0 0 1 2 3 4 20 0 1 0 987654 0 0";
         let stat = parse(4711, text).unwrap();
-        assert_eq!(stat, Stat { pid: 4711, name: "a) R (b c".into(), state: b'S', parent: 1, group: 42, start: 987_654 });
+        assert_eq!(
+            stat,
+            Stat { pid: 4711, name: "a) R (b c".into(), state: b'S', parent: 1, group: 42, session: 43, threads: 1, start: 987_654 }
+        );
         assert!(parse(1, b"1 (x").is_none());
         assert!(parse(1, b"").is_none());
     }

@@ -1,25 +1,37 @@
 //! What is known about a tree after a stop.
 //!
-//! Process groups and marks show most of a tree, never all of it: a process can leave its group and wipe its
-//! environment. So this never says [`Verdict::Empty`].
+//! Three looks, and all of them must find nothing. The cgroup: the kernel says whether it is populated. The walk: each
+//! shim said that it has no child left, and of a shim that was killed nothing came to the host. The scan: no process of
+//! ours that was started after the run has its mark. What one of them finds is killed, and the look begins anew.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
 
-use super::{Inner, Verdict, control};
+use super::pidfd::Process;
+use super::{Inner, Seen, Verdict, control};
 
-/// Why there is no proof.
-const REASON: &str =
-    "only process groups and marked processes were looked at; a process that left its group and changed its environment would not be seen";
+/// Survivors that are named.
+const NAMED: usize = super::shim::report::NAMED;
+
+/// Between two looks.
+const LOOK_AGAIN: Duration = Duration::from_millis(2);
+
+/// What a look found.
+enum Look {
+    Nothing { cgroup: bool },
+    Something(Vec<Process>),
+}
 
 impl Inner {
-    /// Waits for the end of what is known, looks for what is not, and says what lives. What is found in a tree that
-    /// was killed is killed.
+    /// Waits for the end of what is known, looks for what is not, and says what lives.
     pub async fn prove(self: Arc<Self>, within: Duration) -> Verdict {
-        if !self.lock().ever {
-            return Verdict::Never;
+        {
+            let state = self.lock();
+            if !state.ever && state.starting == 0 {
+                return Verdict::Never;
+            }
         }
         let end = Instant::now() + within;
         loop {
@@ -27,22 +39,48 @@ impl Inner {
             let left = end.saturating_duration_since(Instant::now());
             let in_time = tokio::time::timeout(left, changes.wait_for(|alive| *alive == 0)).await.is_ok();
             let inner = Arc::clone(&self);
-            let Ok(scan) = control(&self.handle, move || inner.scan()).await else {
-                return Verdict::Unverified { reason: "the host ended while it was looking".into(), survivors: Vec::new() };
-            };
-            let survivors = scan.seen();
-            let sealed = self.lock().sealed;
-            for process in scan.strays {
-                if sealed {
-                    let _ = process.signal(Signal::KILL);
+            match control(&self.handle, move || inner.last_look()).await {
+                Ok(Look::Nothing { cgroup }) if in_time && *self.alive.borrow() == 0 => {
+                    let by = cgroup.then_some("cgroup").into_iter().chain(["walk", "scan"]);
+                    return Verdict::Empty(by.map(str::to_owned).collect());
                 }
-                self.follow(process);
+                Ok(Look::Nothing { .. }) if Instant::now() < end => tokio::time::sleep(LOOK_AGAIN).await,
+                Ok(Look::Something(found)) if Instant::now() < end => {
+                    for process in found {
+                        let _ = process.signal(Signal::KILL);
+                        self.lock().killed.note(process.seen());
+                        self.follow(process);
+                    }
+                    tokio::time::sleep(LOOK_AGAIN).await;
+                }
+                Ok(Look::Nothing { .. }) => {
+                    let reason = "a shim has not said that its tree is empty, though nothing of it can be seen".into();
+                    return Verdict::Unverified { reason, survivors: Vec::new() };
+                }
+                Ok(Look::Something(found)) => {
+                    let survivors: Vec<Seen> = found.iter().take(NAMED).map(Process::seen).collect();
+                    return Verdict::Unverified { reason: format!("{} of its processes still live", found.len()), survivors };
+                }
+                Err(error) => {
+                    return Verdict::Unverified { reason: format!("the host could not look: {error}"), survivors: Vec::new() };
+                }
             }
-            if survivors.is_empty() && in_time {
-                return Verdict::Unverified { reason: REASON.into(), survivors };
-            }
-            if Instant::now() >= end {
-                return Verdict::Unverified { reason: REASON.into(), survivors };
+        }
+    }
+
+    fn last_look(&self) -> Look {
+        let found = self.find();
+        if !found.is_empty() {
+            return Look::Something(found);
+        }
+        let group = self.lock().group.clone();
+        match group.map(|group| group.is_populated()).transpose() {
+            Ok(Some(true)) => Look::Something(self.find()),
+            Ok(Some(false)) => Look::Nothing { cgroup: true },
+            Ok(None) => Look::Nothing { cgroup: false },
+            Err(error) => {
+                tracing::warn!(run = %self.run, %error, "a cgroup does not say whether it is empty");
+                Look::Nothing { cgroup: false }
             }
         }
     }

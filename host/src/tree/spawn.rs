@@ -1,83 +1,163 @@
-//! Starting one child: pipes, environment, directory, process group.
+//! Starting one child through a shim: pipes, the record, the cgroup, the order, and the answer.
 //!
 //! The work is done on a blocking thread that is made by the serving runtime: a thread inherits the niceness of the
 //! one that makes it, and guests run with a higher one, which no child may get (sched(7)).
 
 use std::fs::File;
 use std::io;
-use std::os::fd::{AsRawFd, OwnedFd};
-use std::os::unix::process::CommandExt;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::net::UnixStream;
 use std::process::{Command, Stdio};
 use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
 use rustix::pipe::{PipeFlags, pipe_with};
-use rustix::process::{WaitId, WaitIdOptions, waitid};
 
+use super::cgroup::Group;
+use super::ground::Ground;
 use super::pidfd::Process;
-use super::{Plan, SpawnError, proc};
+use super::shim::order::{self, Parts, receive_with_fds};
+use super::shim::report::{Begun, Report, append};
+use super::shim::{COMMAND, OWN_PROGRAM};
+use super::{Plan, SpawnError, adopt};
 use crate::id::RunId;
 
-/// A child that was just started, with our ends of its pipes.
+/// How long a shim may take to start a program: loading both, on a machine that does much else.
+const START: Duration = Duration::from_secs(20);
+
+/// Numbers the children of this host: the names of their records and groups.
+static NEXT: AtomicU64 = AtomicU64::new(1);
+
+/// A child that was just started, with our ends of its pipes and of its shim's socket.
 pub struct Started {
-    pub process: Process,
+    /// Its shim.
+    pub shim: Process,
+    /// The program.
+    pub program: Process,
+    /// To the shim; non-blocking.
+    pub socket: UnixStream,
+    /// What came after the report of the start.
+    pub rest: Vec<u8>,
     pub stdin: Option<OwnedFd>,
     pub stdout: OwnedFd,
     pub stderr: OwnedFd,
 }
 
 /// Starts it. Blocks until the program is being executed, or could not be.
-pub fn start(run: RunId, plan: Plan) -> Result<Started, SpawnError> {
-    let (stdin_read, stdin_write) = if plan.stdin {
+pub fn start(ground: &Ground, run: RunId, group: Option<&Group>, enter: &[OwnedFd], plan: Plan) -> Result<Started, SpawnError> {
+    let (stdin_read, stdin_write): (OwnedFd, _) = if plan.stdin {
         let (read, write) = pipe_with(PipeFlags::CLOEXEC).map_err(io::Error::from)?;
-        (Stdio::from(read), Some(non_blocking(write)?))
+        (read, Some(non_blocking(write)?))
     } else {
-        (Stdio::from(File::open("/dev/null")?), None)
+        (File::open("/dev/null")?.into(), None)
     };
     let (stdout, stdout_write) = pipe_with(PipeFlags::CLOEXEC).map_err(io::Error::from)?;
     let (stderr, stderr_write) = pipe_with(PipeFlags::CLOEXEC).map_err(io::Error::from)?;
     let (stdout, stderr) = (non_blocking(stdout)?, non_blocking(stderr)?);
+    let cwd: OwnedFd = match &plan.cwd {
+        Some(cwd) => cwd.try_clone()?,
+        None => File::open("/")?.into(),
+    };
 
-    let mut command = Command::new(plan.program.as_std_path());
-    command
-        .args(&plan.args)
-        .env_clear()
-        .envs(plan.env)
-        .env(proc::MARK, run.to_string())
-        .stdin(stdin_read)
-        .stdout(stdout_write)
-        .stderr(stderr_write)
-        .process_group(0);
-    if let Some(cwd) = &plan.cwd {
-        // The directory itself, not a path to it: the link in /proc leads to what the descriptor holds, and it is
-        // followed in the child, which has a copy of the descriptor.
-        command.current_dir(format!("/proc/self/fd/{}", cwd.as_raw_fd()));
+    let number = NEXT.fetch_add(1, Ordering::Relaxed);
+    let group = group.map(|group| group.child(&format!("c{number}"))).transpose()?;
+    let cgroup = group.as_ref().map(|(group, _)| group.dir().to_string_lossy().into_owned());
+    let begun = Begun { run, boot: ground.boot().to_owned(), host: ground.me(), program: plan.program.to_string(), cgroup };
+    let record = record(ground, run, number, &begun)?;
+
+    let (socket, shim) = begin(run)?;
+    let parts = Parts {
+        stdin: stdin_read.as_fd(),
+        stdout: stdout_write.as_fd(),
+        stderr: stderr_write.as_fd(),
+        cwd: cwd.as_fd(),
+        record: record.as_fd(),
+        group: group.as_ref().map(|(_, fd)| fd.as_fd()),
+        enter: enter.iter().map(AsFd::as_fd).collect(),
+    };
+    let told = order::send(&socket, run, &plan, &parts).and_then(|()| answer(&socket));
+    match told {
+        Ok((Report::Started(identity), Some(fd), rest)) => {
+            socket.set_nonblocking(true)?;
+            let name = plan.program.file_name().unwrap_or(plan.program.as_str()).to_owned();
+            let program = Process::given(identity.pid, name, fd);
+            Ok(Started { shim, program, socket, rest, stdin: stdin_write, stdout, stderr })
+        }
+        Ok((report, ..)) => {
+            adopt::abandon(&shim);
+            let source = match report {
+                Report::Refused { errno } => io::Error::from_raw_os_error(errno),
+                _ => io::Error::new(io::ErrorKind::InvalidData, "its shim gave an answer out of order"),
+            };
+            Err(match source.raw_os_error() {
+                // Of the clone and of limits; all the rest is of the execution.
+                Some(libc::EAGAIN | libc::ENOMEM | libc::EMFILE | libc::ENFILE) | None => SpawnError::System(source),
+                Some(_) => SpawnError::Exec { program: plan.program, source },
+            })
+        }
+        Err(error) => {
+            // Whatever it has started ends with it, or comes to us.
+            adopt::abandon(&shim);
+            Err(SpawnError::System(io::Error::new(error.kind(), format!("its shim did not start it: {error}"))))
+        }
     }
-    default_signals(&mut command);
-
-    let child = command.spawn().map_err(|source| match source.raw_os_error() {
-        // Of fork and the threads' and files' limits; all the rest is of execve.
-        Some(libc::EAGAIN | libc::ENOMEM | libc::EMFILE | libc::ENFILE) => SpawnError::System(source),
-        _ => SpawnError::Exec { program: plan.program.clone(), source },
-    })?;
-    // The command holds the child's ends of the pipes.
-    drop(command);
-    drop(plan.cwd);
-
-    let name = plan.program.file_name().unwrap_or(plan.program.as_str()).to_owned();
-    let process = Process::open(child.id(), name).inspect_err(|_| abandon(child))?;
-    Ok(Started { process, stdin: stdin_write, stdout, stderr })
 }
 
-/// Ends a child that could not be taken hold of. It was not reaped, so its number is still its own.
-fn abandon(mut child: std::process::Child) {
-    let _ = child.kill();
-    let _ = child.wait();
+/// Makes the record of a child, with its first line.
+fn record(ground: &Ground, run: RunId, number: u64, begun: &Begun) -> io::Result<OwnedFd> {
+    let dir = ground.records().join(run.to_string());
+    std::fs::create_dir_all(&dir)?;
+    let file = File::options().append(true).create(true).open(dir.join(number.to_string()))?;
+    let mut line = serde_json::to_vec(begun)?;
+    line.push(b'\n');
+    append(&file, &line);
+    Ok(file.into())
 }
 
-/// Waits for the end of a child of ours that was sent KILL, and reaps it.
-pub fn reap_killed(process: &Process) {
-    let _ = waitid(WaitId::PidFd(process.fd()), WaitIdOptions::EXITED);
+/// Starts a shim. It waits for its order; nothing of ours but its socket is open in it.
+fn begin(run: RunId) -> io::Result<(UnixStream, Process)> {
+    mark_inherited();
+    let (ours, theirs) = UnixStream::pair()?;
+    ours.set_read_timeout(Some(START))?;
+    ours.set_write_timeout(Some(START))?;
+    let mut command = Command::new(OWN_PROGRAM);
+    command
+        .arg(COMMAND)
+        .arg(run.to_string())
+        .env_clear()
+        .current_dir("/")
+        .stdin(OwnedFd::from(theirs))
+        .stdout(Stdio::null())
+        .stderr(Stdio::null());
+    let child = adopt::bear(&mut command)?;
+    match Process::open(child.id(), COMMAND.to_owned()) {
+        Ok(shim) => Ok((ours, shim)),
+        Err(error) => {
+            adopt::end(child);
+            Err(error)
+        }
+    }
+}
+
+/// The first report, with the descriptor that came beside it, and what followed.
+fn answer(socket: &UnixStream) -> io::Result<(Report, Option<OwnedFd>, Vec<u8>)> {
+    let mut line = Vec::new();
+    let mut chunk = [0u8; 4096];
+    let mut fd = None;
+    loop {
+        let (count, fds) = receive_with_fds(socket, &mut chunk)?;
+        fd = fds.into_iter().next().or(fd);
+        if count == 0 {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        line.extend_from_slice(&chunk[..count]);
+        if let Some(end) = line.iter().position(|byte| *byte == b'\n') {
+            let rest = line.split_off(end + 1);
+            return Ok((serde_json::from_slice(&line)?, fd, rest));
+        }
+    }
 }
 
 /// Makes our end non-blocking. The flag belongs to this end's open file description, not to the child's.
@@ -87,55 +167,20 @@ fn non_blocking(fd: OwnedFd) -> io::Result<OwnedFd> {
     Ok(fd)
 }
 
-/// What children would inherit from whoever started the host. Found out once; what the host itself opens is closed on
-/// exec anyway.
-struct Inherited {
-    /// The signals that this process ignores, other than SIGPIPE, which the standard library restores by itself; the
-    /// mask it clears as well. Ignored signals stay ignored across execve (signal(7)): a host started by nohup would
-    /// make children that no SIGHUP ends.
-    ignored: Vec<i32>,
-}
-
-fn inherited() -> &'static Inherited {
-    static INHERITED: OnceLock<Inherited> = OnceLock::new();
-    INHERITED.get_or_init(|| {
-        let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
-        let mask = status
-            .lines()
-            .find_map(|line| line.strip_prefix("SigIgn:"))
-            .and_then(|hex| u64::from_str_radix(hex.trim(), 16).ok())
-            .unwrap_or(0);
-        // 32 and 33 are the C library's own, and it lets nobody touch them.
-        let ignored: Vec<i32> =
-            (1..=64).filter(|number| mask >> (number - 1) & 1 == 1 && !matches!(*number, libc::SIGPIPE | 32 | 33)).collect();
+/// What came open with this process is marked to be closed on exec, once; what the host itself opens is so anyway.
+/// Nobody may take the ends of shims away either: SIGCHLD is not ignored.
+fn mark_inherited() {
+    static DONE: OnceLock<()> = OnceLock::new();
+    DONE.get_or_init(|| {
         #[expect(unsafe_code, reason = "the standard library has no call for signal dispositions or ranges of descriptors")]
         // SAFETY: SIG_DFL is a valid disposition; while SIGCHLD is ignored, the kernel reaps children before anyone can
-        // ask how they ended (waitpid(2)). close_range(2) closes nothing with this flag: it marks descriptors that came
-        // with the process to be closed on exec. Kernels before 5.11 refuse, and leave them as they were.
+        // ask how they ended (waitpid(2)). close_range(2) closes nothing with this flag. Kernels before 5.11 refuse.
         unsafe {
-            if ignored.contains(&libc::SIGCHLD) {
+            let mut now: libc::sigaction = std::mem::zeroed();
+            if libc::sigaction(libc::SIGCHLD, std::ptr::null(), &raw mut now) == 0 && now.sa_sigaction == libc::SIG_IGN {
                 libc::signal(libc::SIGCHLD, libc::SIG_DFL);
             }
             libc::syscall(libc::SYS_close_range, 3, libc::c_uint::MAX, libc::CLOSE_RANGE_CLOEXEC);
         }
-        Inherited { ignored }
-    })
-}
-
-/// Gives the child the default disposition of every signal. Costs a fork instead of a vfork, so only where needed.
-fn default_signals(command: &mut Command) {
-    let ignored = &inherited().ignored;
-    if ignored.is_empty() {
-        return;
-    }
-    #[expect(unsafe_code, reason = "the standard library has no call for signal dispositions")]
-    // SAFETY: between fork and exec only async-signal-safe calls are made; signal(2) is one, and the slice is static.
-    unsafe {
-        command.pre_exec(move || {
-            for number in ignored {
-                libc::signal(*number, libc::SIG_DFL);
-            }
-            Ok(())
-        });
-    }
+    });
 }

@@ -21,7 +21,14 @@ fn configuration(room: &Room, backends: BTreeMap<String, config::Backend>) -> co
         profiles: BTreeMap::new(),
         client: config::Client { cwd_is_workspace: false },
         stop: config::Stop { ask: Duration::ZERO, terminate: Duration::ZERO, drain: Duration::ZERO, prove: Duration::ZERO },
-        host: config::Host { runs: 1, queued: 1, depth: 1, question: Duration::ZERO, call: Duration::from_secs(5) },
+        host: config::Host {
+            runs: 1,
+            queued: 1,
+            depth: 1,
+            question: Duration::ZERO,
+            call: Duration::from_secs(5),
+            cgroup: config::Cgroup::Off,
+        },
         backends,
     }
 }

@@ -37,7 +37,8 @@ impl Fixture {
         let dir = Utf8PathBuf::from_path_buf(temporary.path().canonicalize().unwrap()).unwrap();
         std::fs::create_dir(dir.join("work")).unwrap();
         let run = RunId::random();
-        let tree = Tree::new(run);
+        let ground = crate::tree::Ground::open(&dir, crate::config::Cgroup::Off).unwrap();
+        let tree = Tree::new(run, ground);
         let programs = [("sh", "/bin/sh"), ("cat", "/bin/cat"), ("env", "/usr/bin/env"), ("head", "/usr/bin/head")];
         let grant = Grant {
             programs: programs.into_iter().map(|(name, path)| (name.to_owned(), program(path))).collect(),

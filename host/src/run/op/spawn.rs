@@ -30,7 +30,7 @@ use crate::run::status::Status;
 use crate::run::supervisor::supervise;
 use crate::run::translate::hash;
 use crate::run::view::Spawned;
-use crate::tree::kill_leftovers;
+use crate::tree::kill_marked;
 
 /// What a result may have in an answer that waited for it.
 const RESULT_TEXT: usize = 6 * 1024;
@@ -146,8 +146,8 @@ impl Manager {
         if row.status != Status::Lost.word() || receipt.is_none_or(|receipt| receipt.survivors.is_empty()) {
             return Ok(());
         }
-        kill_leftovers(&[row.id], Duration::from_secs(1)).await;
-        let left = kill_leftovers(&[row.id], Duration::ZERO).await;
+        kill_marked(&[row.id], Duration::from_secs(1)).await;
+        let left = kill_marked(&[row.id], Duration::ZERO).await;
         if left.is_empty() {
             return Ok(());
         }
@@ -373,6 +373,7 @@ impl Manager {
         let turn = self.turn(session.id, &backend.name, runs).await;
         let config = self.policy().config();
         let assignment = Assignment {
+            ground: self.inner.ground.clone(),
             live: live.clone(),
             ear,
             turn,

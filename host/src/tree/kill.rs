@@ -1,0 +1,161 @@
+//! TERM and KILL to a whole tree, and the looks that find it.
+//!
+//! The cgroup is killed by the kernel, at once; each shim kills what is below it; and the host kills what it can see by
+//! itself, so that no shim that was stopped or killed holds anything up. Every process is signalled by pidfd. What was
+//! born while a look went by is found by the next: a kill goes round until it finds nothing.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use rustix::process::Signal;
+
+use super::pidfd::Process;
+use super::proc::Stat;
+use super::{Inner, adopt, control, proc, walk};
+
+/// How long a kill goes on, at most.
+const KILL_TIME: Duration = Duration::from_millis(1_000);
+/// How long one round of a kill waits for what it killed.
+const ROUND_TIME: Duration = Duration::from_millis(100);
+/// A shim that has not ended its tree after so long is killed: what was below it comes to the host.
+const SHIM_TIME: Duration = Duration::from_millis(400);
+
+impl Inner {
+    /// What lives below the shims, in the cgroup, and, of shims that were killed, below the host. Blocks for less than
+    /// a millisecond where little runs.
+    fn look(&self) -> Vec<Process> {
+        let (shims, group, orphaned) = {
+            let state = self.lock();
+            (state.shims.keys().copied().collect::<Vec<u32>>(), state.group.clone(), state.orphaned)
+        };
+        let mut found: Vec<Stat> = if shims.is_empty() { Vec::new() } else { walk::below(&shims) };
+        found.extend(group.iter().flat_map(super::cgroup::Group::members));
+        if orphaned > 0 {
+            found.extend(self.orphans());
+        }
+        hold(found)
+    }
+
+    /// What came to the host from a shim that was killed, and may be of this run: all but what has another run's mark.
+    fn orphans(&self) -> Vec<Stat> {
+        let mut orphans = adopt::orphans();
+        orphans.retain(|stat| proc::mark(stat.pid).is_none_or(|run| run == self.run));
+        orphans
+    }
+
+    /// What lives anywhere with the mark of this run. Blocks for some milliseconds.
+    fn scan(&self) -> Vec<Process> {
+        let me = std::process::id();
+        let marked = |stat: &Stat| {
+            stat.lives() && stat.pid != me && stat.start >= self.since && proc::is_ours(stat.pid) && proc::mark(stat.pid) == Some(self.run)
+        };
+        hold(proc::all().into_iter().filter(marked).collect())
+    }
+
+    /// All of it.
+    pub fn find(&self) -> Vec<Process> {
+        let mut found = self.look();
+        for process in self.scan() {
+            if !found.iter().any(|known| known.pid == process.pid) {
+                found.push(process);
+            }
+        }
+        found
+    }
+
+    /// TERM to all that is found.
+    pub async fn terminate_all(self: Arc<Self>) {
+        let inner = Arc::clone(&self);
+        let _ = control(&self.handle, move || {
+            for process in inner.find() {
+                let _ = process.signal(Signal::TERM);
+                // A stopped process takes its TERM only when it goes on.
+                let _ = process.signal(Signal::CONT);
+            }
+        })
+        .await;
+    }
+
+    /// Kills round by round until nothing is found.
+    pub async fn kill_all(self: Arc<Self>) {
+        let begun = Instant::now();
+        let mut first = true;
+        loop {
+            let mut changes = self.alive.subscribe();
+            let inner = Arc::clone(&self);
+            let impatient = begun.elapsed() >= SHIM_TIME;
+            // The marks are looked for once the rest is gone: that look is the slowest.
+            let thorough = !first;
+            let Ok(found) = control(&self.handle, move || inner.kill_round(thorough, impatient)).await else { return };
+            let alive = tokio::time::timeout(ROUND_TIME, changes.wait_for(|alive| *alive == 0)).await.is_err();
+            if (!first && found == 0 && !alive) || begun.elapsed() >= KILL_TIME {
+                return;
+            }
+            first = false;
+        }
+    }
+
+    /// Kills what it finds; gives how many that were.
+    fn kill_round(self: Arc<Self>, thorough: bool, impatient: bool) -> usize {
+        let found = if thorough { self.find() } else { self.look() };
+        {
+            let mut state = self.lock();
+            for process in &found {
+                state.killed.note(process.seen());
+            }
+            if let Some(group) = &state.group
+                && let Err(error) = group.kill()
+            {
+                tracing::debug!(run = %self.run, %error, "its cgroup cannot be killed");
+            }
+            for shim in state.shims.values() {
+                shim.kill();
+                if impatient {
+                    let _ = shim.process.signal(Signal::KILL);
+                }
+            }
+        }
+        let count = found.len();
+        for process in found {
+            let _ = process.signal(Signal::KILL);
+            // What no shim will tell of.
+            if thorough {
+                self.follow(process);
+            }
+        }
+        count
+    }
+
+    /// Kills what came to the host from a shim that was killed, as long as a kill takes.
+    pub async fn kill_orphans(self: Arc<Self>) {
+        let begun = Instant::now();
+        loop {
+            let inner = Arc::clone(&self);
+            let killed = control(&self.handle, move || {
+                let orphans = hold(inner.orphans());
+                let mut state = inner.lock();
+                for process in &orphans {
+                    let _ = process.signal(Signal::KILL);
+                    state.killed.note(process.seen());
+                }
+                orphans
+            });
+            let Ok(killed) = killed.await else { return };
+            if killed.is_empty() || begun.elapsed() >= KILL_TIME {
+                return;
+            }
+            for process in killed {
+                if let Ok(watched) = process.watch(&self.handle) {
+                    let _ = tokio::time::timeout(ROUND_TIME, watched.ended()).await;
+                }
+            }
+        }
+    }
+}
+
+/// Takes hold of what a look saw, each once.
+fn hold(mut found: Vec<Stat>) -> Vec<Process> {
+    found.sort_unstable_by_key(|stat| stat.pid);
+    found.dedup_by_key(|stat| stat.pid);
+    found.iter().filter_map(|stat| Process::found(stat, |_| true)).collect()
+}
