@@ -234,7 +234,11 @@ impl Client {
             let page = self.page(run, after, 2_000);
             after = page["next_after_seq"].as_u64().unwrap();
             let found = page["events"].as_array().unwrap().iter().find(|event| fits(event)).cloned();
-            assert!(found.is_some() || page["ended"] != json!(true) || page["has_more"] == json!(true), "{run} ended without {what}");
+            assert!(
+                found.is_some() || page["ended"] != json!(true) || page["has_more"] == json!(true),
+                "{run} ended without {what}: {}",
+                self.get(run)
+            );
             found
         })
     }

@@ -6,6 +6,7 @@ use super::bait::Bait;
 use super::look;
 use super::way::Way;
 use crate::claude::{KEY, Stage as Claude};
+use crate::client::is_terminal;
 use crate::patience::until;
 
 #[test]
@@ -19,7 +20,11 @@ fn claude_in_a_long_command_leaves_nothing() {
             let command = format!("{} {} & sleep 1000", falconer_bait::PROGRAM, bait.arguments().join(" "));
             let prompt = format!("MOCK:bash-hang {}", json!({ "command": command }));
             let run = claude.client.spawn(claude.request(&prompt));
-            until("the command to stand", || (bait.alive().len() == 2).then_some(()));
+            until("the command to stand", || {
+                let view = claude.client.get(&run);
+                assert!(!is_terminal(&view), "{view}\n{:#?}", claude.client.events(&run));
+                (bait.alive().iter().filter(|alive| alive.name == "falconer-bait").count() == 2).then_some(())
+            });
             let all = look::with_mark(&run);
             assert!(all.len() > 3, "claude, its shell, the bait and its child: {all:?}");
             let mut request = json!({ "run_id": run, "reason": "enough" });

@@ -36,12 +36,15 @@ pub struct Kind {
     pub steady: Option<usize>,
     /// What they are called.
     pub names: &'static [&'static str],
+    /// How its run may end when it is cancelled.
+    pub ends: &'static [&'static str],
 }
 
+const CANCELLED: &[&str] = &["cancelled"];
 const BAIT: &[&str] = &["falconer-bait"];
 
 const fn kind(mode: &'static str, steady: Option<usize>) -> Kind {
-    Kind { name: mode, mode, start: Start::Exec, steady, names: BAIT }
+    Kind { name: mode, mode, start: Start::Exec, steady, names: BAIT, ends: CANCELLED }
 }
 
 /// Those that live until they are ended.
@@ -58,12 +61,14 @@ pub const KINDS: &[Kind] = &[
     kind("tracer", Some(3)),
     kind("reader", Some(1)),
     kind("mover", Some(2)),
+    kind("fugitive", Some(3)),
     kind("shim_stopper", Some(2)),
     kind("everything", None),
-    Kind { name: "writer", mode: "writer", start: Start::Unread, steady: Some(1), names: &["falconer-bait", "bait-full"] },
-    Kind { name: "fed", mode: "deaf", start: Start::Fed, steady: Some(2), names: BAIT },
-    Kind { name: "unheard", mode: "session", start: Start::Deaf, steady: Some(2), names: BAIT },
-    Kind { name: "pipeline", mode: "pipeline", start: Start::Pipeline, steady: None, names: &["sh", "yes", "cat"] },
+    Kind { name: "writer", mode: "writer", start: Start::Unread, steady: Some(1), names: &["falconer-bait", "bait-full"], ends: CANCELLED },
+    // The component waits for nothing but its child, and takes any end of it for its own.
+    Kind { name: "fed", mode: "deaf", start: Start::Fed, steady: Some(2), names: BAIT, ends: &["cancelled", "completed"] },
+    Kind { name: "unheard", mode: "session", start: Start::Deaf, steady: Some(2), names: BAIT, ends: CANCELLED },
+    Kind { name: "pipeline", mode: "pipeline", start: Start::Pipeline, steady: None, names: &["sh", "yes", "cat"], ends: CANCELLED },
 ];
 
 impl Kind {
@@ -106,7 +111,7 @@ fn is_ended(name: &str) {
             });
             let answer = client.call("cancel_run", json!({ "run_id": run, "grace_ms": grace }));
             bait.is_gone(&run);
-            truth::of_an_end(&client, &run, &answer, &["cancelled"]);
+            truth::of_an_end(&client, &run, &answer, kind.ends);
             let receipt = &answer["receipt"];
             assert_eq!(receipt["cause"], "requested");
             truth::of_a_proof(&stage, &bait, receipt);
@@ -148,6 +153,7 @@ each!(
     tracer,
     reader,
     mover,
+    fugitive,
     shim_stopper,
     everything,
     writer,

@@ -94,7 +94,7 @@ fn round(stage: &Stage, client: &Client, kind: &Kind, dice: &mut Dice) {
     let grace = [0, 0, 10, 100][usize::try_from(dice.below(4)).unwrap()];
     let answer = client.call("cancel_run", json!({ "run_id": run, "grace_ms": grace }));
     bait.is_gone(&run);
-    truth::of_an_end(client, &run, &answer, &["cancelled"]);
+    truth::of_an_end(client, &run, &answer, kind.ends);
     truth::of_a_proof(stage, &bait, &answer["receipt"]);
     // Before the exec a child is still called as what started it.
     let names = [kind.names, &["falconer-shim"]].concat();

@@ -44,6 +44,15 @@ pub fn of_a_proof(stage: &Stage, bait: &Bait, receipt: &Value) {
     assert_eq!(receipt["proof"], json!({ "outcome": "empty", "by": stage.way.proves_by() }), "{receipt}");
 }
 
+/// The receipt of a run that an earlier host left behind proves that nothing lives, by what there still was to look at.
+#[track_caller]
+pub fn of_a_recovery(stage: &Stage, receipt: &Value) {
+    assert_eq!((&receipt["cause"], &receipt["survivors"]), (&json!("recovery"), &json!([])), "{receipt}");
+    assert_eq!(receipt["proof"]["outcome"], "empty", "{receipt}");
+    let by: Vec<&str> = receipt["proof"]["by"].as_array().unwrap().iter().map(|way| way.as_str().unwrap()).collect();
+    assert!(by.iter().all(|way| stage.way.proves_by().contains(way)) && by.contains(&"scan") && by.len() > 1, "{receipt}");
+}
+
 /// What was killed was there: these names, these processes. Gives how many were killed.
 #[track_caller]
 pub fn of_the_killed(receipt: &Value, names: &[&str], seen: Option<&[Alive]>) -> usize {

@@ -52,8 +52,8 @@ const MODES: &[(&str, fn(&Order) -> Stands)] = &[
     ("session", |_| strays::session()),
     // A grandchild without a parent, without descriptors, without an environment.
     ("daemon", strays::daemon),
-    // The same, and the first process ends at once.
-    ("leaver", strays::daemon),
+    // The same, deaf, and the first process ends at once.
+    ("leaver", strays::leaver),
     // Its first thread has ended, a second one lives on.
     ("headless", |_| strays::headless()),
     // Each process forks one child and ends, in a session of its own, as fast as it can, NUMBER (20000) times.
@@ -73,9 +73,17 @@ const MODES: &[(&str, fn(&Order) -> Stands)] = &[
     ("shim_killer", |_| shim::killer()),
     // Moves its processes into another cgroup.
     ("mover", cgroup::mover),
+    // The same, and a daemon of them there.
+    ("fugitive", fugitive),
     // Several of these at once.
     ("everything", everything),
 ];
+
+/// Nothing says of the daemon whose it is: not its parent, not its session, not its environment, not its cgroup.
+fn fugitive(order: &Order) -> Stands {
+    cgroup::mover(order)?;
+    strays::daemon(order)
+}
 
 /// Several at once; what cannot be done here is left out.
 fn everything(order: &Order) -> Stands {

@@ -6,10 +6,15 @@ use crate::Stands;
 use crate::c;
 use crate::stand::{Roll, child, stay};
 
-pub fn deaf() -> Stands {
+/// Ignores what asks for an end.
+pub fn ignore_requests() {
     for signal in [c::SIGTERM, c::SIGINT, c::SIGHUP, c::SIGQUIT, c::SIGUSR1, c::SIGUSR2] {
         c::ignore(signal);
     }
+}
+
+pub fn deaf() -> Stands {
+    ignore_requests();
     child(|| ());
     Ok(())
 }

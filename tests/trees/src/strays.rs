@@ -3,7 +3,7 @@
 use std::os::unix::process::CommandExt;
 use std::process::Command;
 
-use crate::signals::in_a_session;
+use crate::signals::{ignore_requests, in_a_session};
 use crate::stand::{Roll, say, stay};
 use crate::{Order, Stands, c};
 
@@ -36,6 +36,12 @@ pub fn daemon(order: &Order) -> Stands {
     c::wait(middle, 0);
     roll.wait(1);
     Ok(())
+}
+
+/// What a process ignores, an exec leaves ignored.
+pub fn leaver(order: &Order) -> Stands {
+    ignore_requests();
+    daemon(order)
 }
 
 /// Never returns in the first thread; the second one says `ready` when that has ended.
