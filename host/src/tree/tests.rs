@@ -17,10 +17,14 @@ fn plan(script: &str) -> Plan {
     }
 }
 
-/// A tree in a place of its own. The place outlives the test: its shims may write to it to their end.
+thread_local! {
+    /// Removed with the test's thread.
+    static PLACE: tempfile::TempDir = tempfile::Builder::new().prefix("falconer-unit-").tempdir().unwrap();
+}
+
+/// A tree in a place of its own.
 fn tree_of(run: RunId) -> Tree {
-    let dir = tempfile::Builder::new().prefix("falconer-unit-").tempdir().unwrap().keep();
-    let ground = Ground::open(camino::Utf8Path::from_path(&dir).unwrap(), Cgroup::Off).unwrap();
+    let ground = PLACE.with(|dir| Ground::open(camino::Utf8Path::from_path(dir.path()).unwrap(), Cgroup::Off).unwrap());
     Tree::new(run, ground)
 }
 
