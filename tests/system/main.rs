@@ -15,6 +15,7 @@ mod daemon;
 mod events;
 mod exec;
 mod fetched;
+mod held_up;
 mod host;
 mod hostile;
 mod inputs;

@@ -253,5 +253,13 @@ async fn a_process_is_in_the_runs_of_its_ancestors() {
     until("the sleep", || find().is_some()).await;
     assert_eq!(mark_of(find().unwrap().pid), [inner, outer]);
     assert_eq!(mark_of(std::process::id()), []);
+
+    let unmarked = tree.spawn(plan("(env -i setsid sleep 3001 &) ; sleep 3000")).await.unwrap();
+    let find = || {
+        proc::all()
+            .into_iter()
+            .find(|stat| stat.session != unmarked.pid && stat.name == "sleep" && stat.group == stat.pid && mark_of(stat.pid) == [outer])
+    };
+    until("a sleep that left everything but its shim", || find().is_some()).await;
     tree.kill().await;
 }
