@@ -19,6 +19,7 @@ mod held_up;
 mod host;
 mod hostile;
 mod inputs;
+mod ladder;
 mod patience;
 mod plugins_dir;
 mod processes;
