@@ -55,6 +55,14 @@ pub fn with_environment(text: &str) -> Vec<Seen> {
         .collect()
 }
 
+/// All processes that have this text in their arguments.
+pub fn carrying(text: &str) -> Vec<Seen> {
+    all()
+        .filter(|pid| fs::read(format!("/proc/{pid}/cmdline")).is_ok_and(|bytes| holds(&bytes, text.as_bytes())))
+        .filter_map(Seen::of)
+        .collect()
+}
+
 /// All processes that run this program.
 pub fn of_program(program: &Path) -> Vec<Seen> {
     all().filter(|pid| fs::read_link(format!("/proc/{pid}/exe")).is_ok_and(|exe| exe == program)).filter_map(Seen::of).collect()

@@ -92,7 +92,10 @@ impl Host {
             Fault::new(code::CGROUP_UNAVAILABLE, error.to_string())
                 .hint("write `cgroup = \"auto\"` under `[host]`, or give falconer a cgroup of version 2 that it may write to; `falconer check` says more")
         })?;
-        let manager = Manager::new(Parts { policy, ledger, artifacts, registry: registry.clone(), logs_dir: places.logs, ground })?;
+        let manager =
+            Manager::new(Parts { policy, ledger, artifacts, registry: registry.clone(), logs_dir: places.logs, ground: ground.clone() })?;
+        // The first child need not wait for the trial of cgroups.
+        tokio::task::spawn_blocking(move || ground.base().is_ok());
         let recovering = manager.clone();
         tokio::spawn(async move { recovering.recover().await });
         Ok(Arc::new(Self { manager, registry, face, warm: Arc::new(AtomicBool::new(false)) }))

@@ -83,13 +83,15 @@ impl Supervisor {
             self.call = None;
             last.fault.clone_from(&fault);
         }
+        let (ask, terminate) = self.times(grace);
+        let asks = cause != Cause::Finished && cause != Cause::Component && self.instance.is_some() && !ask.is_zero();
+        if asks {
+            step(&mut receipt, began, Rung::Ask);
+        }
         if cause != Cause::Finished {
             self.announce(&receipt);
         }
-        let (ask, terminate) = self.times(grace);
-
-        if cause != Cause::Finished && cause != Cause::Component && self.instance.is_some() && !ask.is_zero() {
-            step(&mut receipt, began, Rung::Ask);
+        if asks {
             self.cancel_due = Some(receipt.reason.clone().unwrap_or_else(|| format!("{cause:?}").to_lowercase()));
             self.pump(Instant::now() + ask, Until::Heard, &mut last).await;
         }

@@ -21,7 +21,7 @@ use crate::id::{RunId, SessionId};
 use crate::ledger::artifact::Artifacts;
 use crate::ledger::{Ledger, RunRow, SessionRow};
 use crate::policy::Policy;
-use crate::tree::Ground;
+use crate::tree::{Ground, Tree};
 
 /// What an orderly end keeps back of its time, so that what does not end by itself is killed.
 const KILL_TIME: Duration = Duration::from_millis(1500);
@@ -145,11 +145,7 @@ impl Manager {
                 late.push(run);
             }
         }
-        for run in late {
-            if let Some(tree) = run.tree() {
-                tree.kill().await;
-            }
-        }
+        futures::future::join_all(late.iter().filter_map(|run| run.tree()).map(Tree::kill)).await;
         self.inner.ground.close();
         self.inner.ledger.close(until.saturating_duration_since(Instant::now()).max(Duration::from_secs(1))).await;
     }

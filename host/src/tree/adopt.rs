@@ -4,7 +4,7 @@
 //! but shims: a child that is none of them was a shim's. The list of shims belongs to the process as a whole, because
 //! its children do.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::io;
 use std::process::{Child, Command};
 use std::sync::{Mutex, PoisonError};
@@ -13,9 +13,11 @@ use rustix::process::{Pid, WaitId, WaitIdOptions, WaitOptions, waitid, waitpid};
 
 use super::proc::{self, Stat};
 use super::walk;
+use crate::id::RunId;
 
-/// The shims that were started and not reaped. Locked while one is born, so that nobody takes it for an orphan.
-static SHIMS: Mutex<BTreeSet<u32>> = Mutex::new(BTreeSet::new());
+/// The shims that were started and not reaped, and for which runs. Locked while one is born, so that nobody takes it
+/// for an orphan.
+static SHIMS: Mutex<BTreeMap<u32, Option<RunId>>> = Mutex::new(BTreeMap::new());
 
 /// From now on, orphans below this process become its children.
 pub fn become_subreaper() -> io::Result<()> {
@@ -23,12 +25,17 @@ pub fn become_subreaper() -> io::Result<()> {
     Ok(rustix::process::set_child_subreaper(Some(rustix::process::getpid()))?)
 }
 
-/// Starts a shim, and knows it.
-pub fn bear(command: &mut Command) -> io::Result<Child> {
+/// Starts a shim, and knows it; without a run, for a trial.
+pub fn bear(command: &mut Command, run: Option<RunId>) -> io::Result<Child> {
     let mut shims = SHIMS.lock().unwrap_or_else(PoisonError::into_inner);
     let child = command.spawn()?;
-    shims.insert(child.id());
+    shims.insert(child.id(), run);
     Ok(child)
+}
+
+/// The run of a shim of ours.
+pub fn run_of(pid: u32) -> Option<RunId> {
+    SHIMS.lock().unwrap_or_else(PoisonError::into_inner).get(&pid).copied().flatten()
 }
 
 /// Reaps a shim that has ended, and forgets it.
@@ -66,7 +73,7 @@ pub fn orphans() -> Vec<Stat> {
     };
     let mut orphans = Vec::new();
     let mut ended = Vec::new();
-    for stat in children.into_iter().filter(|stat| stat.parent == me && !shims.contains(&stat.pid)) {
+    for stat in children.into_iter().filter(|stat| stat.parent == me && !shims.contains_key(&stat.pid)) {
         if stat.lives() {
             orphans.push(stat);
         } else {

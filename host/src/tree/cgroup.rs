@@ -154,7 +154,7 @@ impl Group {
         let (order, stdin) = UnixStream::pair()?;
         let mut command = Command::new(OWN_PROGRAM);
         command.arg(super::shim::COMMAND).env_clear().stdin(OwnedFd::from(stdin)).stdout(Stdio::null()).stderr(Stdio::null());
-        let trial = super::adopt::bear(&mut command)?;
+        let trial = super::adopt::bear(&mut command, None)?;
         let put = std::fs::write(self.dir.join("cgroup.procs"), trial.id().to_string()).and_then(|()| self.kill());
         drop((order, command));
         super::adopt::end(trial);

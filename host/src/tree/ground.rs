@@ -57,13 +57,13 @@ impl Ground {
         let digest = Sha256::digest(data_dir.as_str());
         let tag = format!("host-{}", digest.iter().take(6).map(|byte| format!("{byte:02x}")).collect::<String>());
         let ground = Self(Arc::new(Inner { records, boot: proc::boot(), me, wish, tag, base: OnceLock::new() }));
-        match (wish, ground.base()) {
-            (Cgroup::Required, Err(why)) => Err(GroundError::NoCgroup(why.to_owned())),
-            _ => Ok(ground),
+        if wish == Cgroup::Required {
+            ground.base().map_err(|why| GroundError::NoCgroup(why.to_owned()))?;
         }
+        Ok(ground)
     }
 
-    /// Where groups are made, or why nowhere. Tried once.
+    /// Where groups are made, or why nowhere. Tried once, by who asks first; that takes some 20 ms.
     pub fn base(&self) -> Result<&Base, &str> {
         let found = self.0.base.get_or_init(|| match self.0.wish {
             Cgroup::Off => Err("turned off by `cgroup = \"off\"` under `[host]`".to_owned()),

@@ -438,12 +438,17 @@ pub(crate) async fn control<T: Send + 'static>(handle: &Handle, work: impl FnOnc
     }
 }
 
-/// The runs whose mark a process or one of its ancestors carries, nearest first.
+/// The runs in whose trees a process is, nearest first: those whose mark it or one of its ancestors carries, and those
+/// whose shims are its ancestors.
 #[must_use]
 pub fn mark_of(pid: u32) -> Vec<RunId> {
     let mut runs = Vec::new();
     for pid in proc::with_ancestors(pid) {
-        runs.extend(proc::mark(pid).filter(|run| !runs.contains(run)));
+        for run in [proc::mark(pid), adopt::run_of(pid)].into_iter().flatten() {
+            if !runs.contains(&run) {
+                runs.push(run);
+            }
+        }
     }
     runs
 }

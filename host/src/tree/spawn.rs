@@ -131,7 +131,7 @@ fn begin(run: RunId) -> io::Result<(UnixStream, Process)> {
         .stdin(OwnedFd::from(theirs))
         .stdout(Stdio::null())
         .stderr(Stdio::null());
-    let child = adopt::bear(&mut command)?;
+    let child = adopt::bear(&mut command, Some(run))?;
     match Process::open(child.id(), COMMAND.to_owned()) {
         Ok(shim) => Ok((ours, shim)),
         Err(error) => {

@@ -17,10 +17,14 @@ fn plan(script: &str) -> Plan {
     }
 }
 
-/// A tree in a place of its own. The place outlives the test: its shims may write to it to their end.
+thread_local! {
+    /// Removed with the test's thread.
+    static PLACE: tempfile::TempDir = tempfile::Builder::new().prefix("falconer-unit-").tempdir().unwrap();
+}
+
+/// A tree in a place of its own.
 fn tree_of(run: RunId) -> Tree {
-    let dir = tempfile::Builder::new().prefix("falconer-unit-").tempdir().unwrap().keep();
-    let ground = Ground::open(camino::Utf8Path::from_path(&dir).unwrap(), Cgroup::Off).unwrap();
+    let ground = PLACE.with(|dir| Ground::open(camino::Utf8Path::from_path(dir.path()).unwrap(), Cgroup::Off).unwrap());
     Tree::new(run, ground)
 }
 
@@ -249,5 +253,13 @@ async fn a_process_is_in_the_runs_of_its_ancestors() {
     until("the sleep", || find().is_some()).await;
     assert_eq!(mark_of(find().unwrap().pid), [inner, outer]);
     assert_eq!(mark_of(std::process::id()), []);
+
+    let unmarked = tree.spawn(plan("(env -i setsid sleep 3001 &) ; sleep 3000")).await.unwrap();
+    let find = || {
+        proc::all()
+            .into_iter()
+            .find(|stat| stat.session != unmarked.pid && stat.name == "sleep" && stat.group == stat.pid && mark_of(stat.pid) == [outer])
+    };
+    until("a sleep that left everything but its shim", || find().is_some()).await;
     tree.kill().await;
 }

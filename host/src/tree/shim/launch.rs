@@ -123,8 +123,16 @@ fn fork(ready: &Ready) -> io::Result<Launched> {
         -1 => return Err(io::Error::last_os_error()),
         pid => pid,
     };
-    let fd = pidfd_open(Pid::from_raw(pid).ok_or(io::ErrorKind::InvalidData)?, PidfdFlags::empty())?;
-    Ok(Launched { pid: pid.cast_unsigned(), fd })
+    let number = Pid::from_raw(pid).ok_or(io::ErrorKind::InvalidData)?;
+    match pidfd_open(number, PidfdFlags::empty()) {
+        Ok(fd) => Ok(Launched { pid: pid.cast_unsigned(), fd }),
+        Err(error) => {
+            // It is our child and was not reaped: the number is its own.
+            let _ = rustix::process::kill_process(number, rustix::process::Signal::KILL);
+            let _ = rustix::process::waitpid(Some(number), rustix::process::WaitOptions::empty());
+            Err(error.into())
+        }
+    }
 }
 
 /// The clone: gets ready, executes, or says why it could not.

@@ -71,7 +71,8 @@ pub enum Mode {
     Ask,
     /// `n` steps with a checkpoint of `size` bytes.
     Checkpoint,
-    /// One child: `program`, `args`, `stdin`; its output as events; ends with it.
+    /// One child: `program`, `args`, `stdin`; its output as events; ends with it. Other modes have a child too where
+    /// `program` is given, and pay no heed to it.
     Spawn,
     /// Starts the child, reads nothing and waits.
     SpawnUnread,

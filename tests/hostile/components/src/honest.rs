@@ -37,7 +37,7 @@ struct Child {
 
 pub fn plan(config: &Config) -> Draft {
     let actions = match config.mode {
-        Mode::Spawn | Mode::SpawnUnread | Mode::SpawnDeaf | Mode::FinishEarly | Mode::ManyChildren => {
+        _ if !config.program.is_empty() => {
             vec![PlannedAction::Spawn(PlannedCommand {
                 program: config.program.clone(),
                 args: config.args.clone(),
@@ -71,7 +71,8 @@ impl Work {
         let resumed = job.session.map(|session| session.native_id);
         let turns = resumed.as_deref().and_then(|id| id.rsplit('-').next()?.parse().ok()).unwrap_or(0);
         let mut work = Self { prompt, turns, resumed, ..Self::default() };
-        if matches!(config.mode, Mode::Spawn | Mode::SpawnUnread | Mode::SpawnDeaf | Mode::FinishEarly) {
+        // Every mode may have a child beside it; `many_children` starts its own.
+        if !config.program.is_empty() && config.mode != Mode::ManyChildren {
             work.child = Some(Child::start(config)?);
         }
         Ok(work)

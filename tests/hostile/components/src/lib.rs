@@ -51,15 +51,16 @@ impl Guest for Hostile {
 
     fn start(job: Job) -> Result<(), Failure> {
         let config = Config::parse(&job.config)?;
-        match config.mode {
-            Mode::SpinStart => abuse::spin(),
-            Mode::SleepStart => abuse::sleep(),
-            Mode::FailStart => return Err(failure("start_failed", "told to fail")),
-            Mode::RejectStart => return Err(failure("rejected", "told to refuse")),
-            _ => {}
-        }
         STATE.with_borrow_mut(|state| {
+            // With its child, where it has one.
             state.work = Work::begin(&config, job)?;
+            match config.mode {
+                Mode::SpinStart => abuse::spin(),
+                Mode::SleepStart => abuse::sleep(),
+                Mode::FailStart => return Err(failure("start_failed", "told to fail")),
+                Mode::RejectStart => return Err(failure("rejected", "told to refuse")),
+                _ => {}
+            }
             state.config = Some(config);
             Ok(())
         })
