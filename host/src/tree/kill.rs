@@ -108,6 +108,10 @@ impl Inner {
             {
                 tracing::debug!(run = %self.run, %error, "its cgroup cannot be killed");
             }
+            // One that its program stopped before it could say that the program runs.
+            for shim in state.beginning.values() {
+                let _ = shim.signal(if impatient { Signal::KILL } else { Signal::CONT });
+            }
             for shim in state.shims.values() {
                 shim.kill();
                 if impatient {

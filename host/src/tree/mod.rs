@@ -170,6 +170,8 @@ struct State {
     ever: bool,
     /// Starts in hand.
     starting: usize,
+    /// Their shims, which have not said yet that their programs run. Only to be signalled: one that failed may be reaped.
+    beginning: BTreeMap<u32, Process>,
     /// By the number of the shim, which is not reaped while it is here.
     shims: BTreeMap<u32, Shim>,
     /// Marked processes outside of the shims' trees.
@@ -366,9 +368,17 @@ impl Inner {
             state.starting += 1;
             self.count(&state);
         }
-        let started = self.group().and_then(|group| spawn::start(&self.ground, self.run, group.as_ref(), &[], plan));
+        let mut begun = None;
+        let begins = |shim: &Process| {
+            begun = Some(shim.pid);
+            self.lock().beginning.insert(shim.pid, shim.clone());
+        };
+        let started = self.group().and_then(|group| spawn::start(&self.ground, self.run, group.as_ref(), &[], plan, begins));
         let mut state = self.lock();
         state.starting -= 1;
+        if let Some(pid) = begun {
+            state.beginning.remove(&pid);
+        }
         let started = match started {
             Ok(started) => started,
             Err(error) => {

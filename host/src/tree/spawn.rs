@@ -45,8 +45,16 @@ pub struct Started {
     pub stderr: OwnedFd,
 }
 
-/// Starts it. Blocks until the program is being executed, or could not be.
-pub fn start(ground: &Ground, run: RunId, group: Option<&Group>, enter: &[OwnedFd], plan: Plan) -> Result<Started, SpawnError> {
+/// Starts it. Blocks until the program is being executed, or could not be. Who is told of the shim before can see to it that
+/// this does not block for long: a program may stop its shim before that has said that the program runs.
+pub fn start(
+    ground: &Ground,
+    run: RunId,
+    group: Option<&Group>,
+    enter: &[OwnedFd],
+    plan: Plan,
+    told: impl FnOnce(&Process),
+) -> Result<Started, SpawnError> {
     let (stdin_read, stdin_write): (OwnedFd, _) = if plan.stdin {
         let (read, write) = pipe_with(PipeFlags::CLOEXEC).map_err(io::Error::from)?;
         (read, Some(non_blocking(write)?))
@@ -68,6 +76,7 @@ pub fn start(ground: &Ground, run: RunId, group: Option<&Group>, enter: &[OwnedF
     let record = record(ground, run, number, &begun)?;
 
     let (socket, shim) = begin(run)?;
+    told(&shim);
     let parts = Parts {
         stdin: stdin_read.as_fd(),
         stdout: stdout_write.as_fd(),
@@ -77,8 +86,8 @@ pub fn start(ground: &Ground, run: RunId, group: Option<&Group>, enter: &[OwnedF
         group: group.as_ref().map(|(_, fd)| fd.as_fd()),
         enter: enter.iter().map(AsFd::as_fd).collect(),
     };
-    let told = order::send(&socket, run, &plan, &parts).and_then(|()| answer(&socket));
-    match told {
+    let answered = order::send(&socket, run, &plan, &parts).and_then(|()| answer(&socket));
+    match answered {
         Ok((Report::Started(identity), Some(fd), rest)) => {
             socket.set_nonblocking(true)?;
             let name = plan.program.file_name().unwrap_or(plan.program.as_str()).to_owned();
