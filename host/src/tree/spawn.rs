@@ -10,10 +10,11 @@ use std::os::unix::net::UnixStream;
 use std::process::{Command, Stdio};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
 use rustix::pipe::{PipeFlags, pipe_with};
+use rustix::process::Signal;
 
 use super::cgroup::Group;
 use super::ground::Ground;
@@ -26,6 +27,8 @@ use crate::id::RunId;
 
 /// How long a shim may take to start a program: loading both, on a machine that does much else.
 const START: Duration = Duration::from_secs(20);
+/// A shim that has said nothing for so long may have been stopped by the program that it has just started.
+const WAKE: Duration = Duration::from_millis(250);
 
 /// Numbers the children of this host: the names of their records and groups.
 static NEXT: AtomicU64 = AtomicU64::new(1);
@@ -86,7 +89,7 @@ pub fn start(
         group: group.as_ref().map(|(_, fd)| fd.as_fd()),
         enter: enter.iter().map(AsFd::as_fd).collect(),
     };
-    let answered = order::send(&socket, run, &plan, &parts).and_then(|()| answer(&socket));
+    let answered = order::send(&socket, run, &plan, &parts).and_then(|()| answer(&socket, &shim));
     match answered {
         Ok((Report::Started(identity), Some(fd), rest)) => {
             socket.set_nonblocking(true)?;
@@ -129,7 +132,6 @@ fn record(ground: &Ground, run: RunId, number: u64, begun: &Begun) -> io::Result
 fn begin(run: RunId) -> io::Result<(UnixStream, Process)> {
     mark_inherited();
     let (ours, theirs) = UnixStream::pair()?;
-    ours.set_read_timeout(Some(START))?;
     ours.set_write_timeout(Some(START))?;
     let mut command = Command::new(OWN_PROGRAM);
     command
@@ -151,12 +153,20 @@ fn begin(run: RunId) -> io::Result<(UnixStream, Process)> {
 }
 
 /// The first report, with the descriptor that came beside it, and what followed.
-fn answer(socket: &UnixStream) -> io::Result<(Report, Option<OwnedFd>, Vec<u8>)> {
+fn answer(socket: &UnixStream, shim: &Process) -> io::Result<(Report, Option<OwnedFd>, Vec<u8>)> {
     let mut line = Vec::new();
     let mut chunk = [0u8; 4096];
     let mut fd = None;
+    let begun = Instant::now();
+    socket.set_read_timeout(Some(WAKE))?;
     loop {
-        let (count, fds) = receive_with_fds(socket, &mut chunk)?;
+        let (count, fds) = match receive_with_fds(socket, &mut chunk) {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock && begun.elapsed() < START => {
+                let _ = shim.signal(Signal::CONT);
+                continue;
+            }
+            received => received?,
+        };
         fd = fds.into_iter().next().or(fd);
         if count == 0 {
             return Err(io::ErrorKind::UnexpectedEof.into());
