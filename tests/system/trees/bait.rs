@@ -20,9 +20,9 @@ impl Bait {
     pub fn new(dir: PathBuf, mode: &'static str) -> Self {
         static COUNT: AtomicU64 = AtomicU64::new(0);
         let number = COUNT.fetch_add(1, Ordering::Relaxed);
-        // The directory is a random one; its name goes in, for the name of the cgroup of a mover.
+        // The directory is a random one; its name goes in, for the name of the cgroup of a mover. No token begins another.
         let test = dir.file_name().and_then(|name| name.to_str()).unwrap_or_default().to_owned();
-        Self { mode, token: dir.join(format!("bait-{test}-{number}")) }
+        Self { mode, token: dir.join(format!("bait-{number}-{test}")) }
     }
 
     /// What its processes are known by.
