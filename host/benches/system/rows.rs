@@ -14,12 +14,24 @@ use crate::inside;
 use crate::patience::until;
 use crate::processes::Seen;
 use crate::table::{Samples, Table, ratio, time};
+use crate::trees;
 use crate::wire::Wire;
 
 type Row = fn(&mut Table);
 
-pub const ALL: &[(&str, Row)] =
-    &[("start", start), ("spawn", spawn), ("instance", instance), ("stop", stop), ("events", events), ("idle", idle), ("get_run", get_run)];
+pub const ALL: &[(&str, Row)] = &[
+    ("start", start),
+    ("spawn", spawn),
+    ("instance", instance),
+    ("stop", stop),
+    ("events", events),
+    ("idle", idle),
+    ("get_run", get_run),
+    ("held", trees::held),
+    ("cancel", trees::cancel),
+    ("shim", trees::shim),
+    ("tree_end", trees::stop_all),
+];
 
 const COUNT: usize = 300;
 /// How long a guest spins before it is stopped: from 10 ms on a call counts as a spin, which is cut at once.

@@ -11,7 +11,7 @@ use rustix::process::Signal;
 
 use super::pidfd::Process;
 use super::proc::Stat;
-use super::{Inner, adopt, control, proc, walk};
+use super::{Inner, adopt, control, proc, scan, walk};
 
 /// How long a kill goes on, at most.
 const KILL_TIME: Duration = Duration::from_millis(1_000);
@@ -45,11 +45,7 @@ impl Inner {
 
     /// What lives anywhere with the mark of this run. Blocks for some milliseconds.
     fn scan(&self) -> Vec<Process> {
-        let me = std::process::id();
-        let marked = |stat: &Stat| {
-            stat.lives() && stat.pid != me && stat.start >= self.since && proc::is_ours(stat.pid) && proc::mark(stat.pid) == Some(self.run)
-        };
-        hold(proc::all().into_iter().filter(marked).collect())
+        hold(scan::marked(self.run, self.since))
     }
 
     /// All of it.

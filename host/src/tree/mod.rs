@@ -21,6 +21,7 @@ mod proc;
 mod prove;
 mod readiness;
 pub mod records;
+mod scan;
 pub mod shim;
 mod spawn;
 mod walk;

@@ -1,0 +1,102 @@
+//! Processes with the mark of a run, from one look at all processes for all who ask at the same time.
+//!
+//! A look reads some files for each process of the machine, so a host that ends many runs at once would spend its time
+//! on looking. Whoever asks is answered by a look that began after it asked: the one that runs now is never enough.
+
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
+
+use super::proc::{self, Stat};
+use crate::id::RunId;
+
+/// The looks of this process.
+static LOOKS: Mutex<Looks> = Mutex::new(Looks { begun: 0, running: false, since: u64::MAX, last: None });
+/// A look is over.
+static OVER: Condvar = Condvar::new();
+
+struct Looks {
+    /// How many were begun.
+    begun: u64,
+    /// The last one that was begun is not over.
+    running: bool,
+    /// The earliest start that one of those cares for who wait for the next.
+    since: u64,
+    /// The last that is over: its number, and what it saw.
+    last: Option<(u64, Arc<Vec<(RunId, Stat)>>)>,
+}
+
+/// What lives anywhere with the mark of this run and was started at this time or later (clock ticks after boot); this
+/// process left out. Blocks for some milliseconds.
+pub fn marked(run: RunId, since: u64) -> Vec<Stat> {
+    let seen = seen(since);
+    seen.iter().filter(|(mark, stat)| *mark == run && stat.start >= since).map(|(_, stat)| stat.clone()).collect()
+}
+
+fn seen(since: u64) -> Arc<Vec<(RunId, Stat)>> {
+    let mut looks = LOOKS.lock().unwrap_or_else(PoisonError::into_inner);
+    let wanted = looks.begun + 1;
+    loop {
+        if let Some((number, seen)) = &looks.last
+            && *number >= wanted
+        {
+            return Arc::clone(seen);
+        }
+        looks.since = looks.since.min(since);
+        if !looks.running {
+            break;
+        }
+        looks = OVER.wait(looks).unwrap_or_else(PoisonError::into_inner);
+    }
+    looks.begun += 1;
+    looks.running = true;
+    let number = looks.begun;
+    let since = std::mem::replace(&mut looks.since, u64::MAX);
+    drop(looks);
+    let over = Over;
+    let seen = Arc::new(look(since));
+    LOOKS.lock().unwrap_or_else(PoisonError::into_inner).last = Some((number, Arc::clone(&seen)));
+    drop(over);
+    seen
+}
+
+/// However a look ends, the next may begin.
+struct Over;
+
+impl Drop for Over {
+    fn drop(&mut self) {
+        LOOKS.lock().unwrap_or_else(PoisonError::into_inner).running = false;
+        OVER.notify_all();
+    }
+}
+
+fn look(since: u64) -> Vec<(RunId, Stat)> {
+    let me = std::process::id();
+    let mine = |stat: &Stat| stat.lives() && stat.pid != me && stat.start >= since && proc::is_ours(stat.pid);
+    proc::all().into_iter().filter(mine).filter_map(|stat| Some((proc::mark(stat.pid)?, stat))).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::process::{Command, Stdio};
+
+    #[test]
+    fn who_asks_at_the_same_time_finds_their_own() {
+        std::thread::scope(|scope| {
+            for _ in 0..8 {
+                scope.spawn(|| {
+                    let run = RunId::random();
+                    let since = proc::ticks_now().saturating_sub(1);
+                    assert!(marked(run, since).is_empty());
+                    let mut child =
+                        Command::new("/bin/sleep").arg("3000").env(proc::MARK, run.to_string()).stdin(Stdio::null()).spawn().unwrap();
+                    let found = marked(run, since);
+                    assert_eq!(found.iter().map(|stat| stat.pid).collect::<Vec<_>>(), [child.id()]);
+                    assert!(marked(run, found[0].start + 1).is_empty());
+                    child.kill().unwrap();
+                    child.wait().unwrap();
+                    assert!(marked(run, since).is_empty());
+                });
+            }
+        });
+    }
+}
