@@ -82,7 +82,8 @@ impl Inner {
             let impatient = begun.elapsed() >= SHIM_TIME;
             // The marks are looked for once the rest is gone: that look is the slowest.
             let thorough = !first;
-            let Ok(found) = control(&self.handle, move || inner.kill_round(thorough, impatient)).await else { return };
+            let round = tokio::time::timeout(KILL_TIME, control(&self.handle, move || inner.kill_round(thorough, impatient)));
+            let Ok(Ok(found)) = round.await else { return };
             let alive = tokio::time::timeout(ROUND_TIME, changes.wait_for(|alive| *alive == 0)).await.is_err();
             if (!first && found == 0 && !alive) || begun.elapsed() >= KILL_TIME {
                 return;

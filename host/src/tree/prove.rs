@@ -18,6 +18,9 @@ const NAMED: usize = super::shim::report::NAMED;
 /// Between two looks.
 const LOOK_AGAIN: Duration = Duration::from_millis(2);
 
+/// What the last look may take beyond the time of the proof.
+const LAST_LOOK: Duration = Duration::from_secs(1);
+
 /// What a look found.
 enum Look {
     Nothing { cgroup: bool },
@@ -39,7 +42,10 @@ impl Inner {
             let left = end.saturating_duration_since(Instant::now());
             let in_time = tokio::time::timeout(left, changes.wait_for(|alive| *alive == 0)).await.is_ok();
             let inner = Arc::clone(&self);
-            match control(&self.handle, move || inner.last_look()).await {
+            // A file in /proc may hang as long as its process does (its memory is locked): then nothing is known.
+            let left = end.saturating_duration_since(Instant::now()) + LAST_LOOK;
+            let look = tokio::time::timeout(left, control(&self.handle, move || inner.last_look()));
+            match look.await.unwrap_or_else(|_| Err(std::io::ErrorKind::TimedOut.into())) {
                 Ok(Look::Nothing { cgroup }) if in_time && *self.alive.borrow() == 0 => {
                     let by = cgroup.then_some("cgroup").into_iter().chain(["walk", "scan"]);
                     return Verdict::Empty(by.map(str::to_owned).collect());
