@@ -4,7 +4,7 @@
 //! ([`look`]), at the moment the answer to `cancel_run` is there. Where the machine makes no cgroups of version 2 for us the
 //! half that needs them is left out, and says so.
 //!
-//! `FALCONER_TREES_ROUNDS` is the number of times that `rounds` ends each kind of tree at a random moment (10; a hundred are
+//! `FALCONER_TREES_ROUNDS` is the number of times that `rounds` ends each kind of tree at a random moment (4; a hundred are
 //! `FALCONER_TREES_ROUNDS=100 cargo test --workspace --test system trees::rounds`), and `FALCONER_TREES_SEED` chooses the moments.
 
 mod agent;

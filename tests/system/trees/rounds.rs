@@ -11,7 +11,7 @@ use super::{Stage, truth};
 use crate::client::Client;
 
 /// How often each kind is ended, where nobody says.
-const ROUNDS: u64 = 10;
+const ROUNDS: u64 = 4;
 /// Runs that live at once.
 const AT_ONCE: usize = 4;
 /// A moment is at most so long after the answer to `spawn_run`, or after the tree stands.

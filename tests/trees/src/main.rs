@@ -36,8 +36,11 @@ impl Order {
 /// What a mode answers with: nothing when its tree stands, or why it cannot stand here.
 type Stands = Result<(), String>;
 
-/// The modes and what builds their trees.
-const MODES: &[(&str, fn(&Order) -> Stands)] = &[
+/// Its name, and what builds its tree.
+type Mode = (&'static str, fn(&Order) -> Stands);
+
+/// All there are.
+const MODES: &[Mode] = &[
     // One process that waits: what the others become, too.
     ("stay", |_| Ok(())),
     // Ignores what asks politely, with a child that does the same.
