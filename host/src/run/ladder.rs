@@ -68,7 +68,11 @@ impl Supervisor {
         let (cause, by, reason, grace, fault) = match finish {
             Finish::Outcome(outcome) => {
                 last.outcome = Some(outcome);
-                (Cause::Finished, "backend".to_owned(), None, None, None)
+                // It may have heard of the death of a child before the host heard of the limit.
+                match self.broken() {
+                    Some(fault) => (Cause::Limit, "host".to_owned(), Some(fault.message.clone()), None, Some(fault)),
+                    None => (Cause::Finished, "backend".to_owned(), None, None, None),
+                }
             }
             Finish::Wish(wish) => (wish.cause, wish.by, wish.reason, wish.grace, None),
             Finish::Fault(cause, fault) => (cause, "host".to_owned(), Some(fault.message.clone()), None, Some(fault)),
@@ -88,7 +92,8 @@ impl Supervisor {
         }
         let (ask, terminate) = self.times(grace);
 
-        if cause != Cause::Finished && cause != Cause::Component && self.instance.is_some() && !ask.is_zero() {
+        let is_over = last.outcome.is_some() || cause == Cause::Component;
+        if !is_over && self.instance.is_some() && !ask.is_zero() {
             step(&mut receipt, began, Rung::Ask);
             self.cancel_due = Some(receipt.reason.clone().unwrap_or_else(|| format!("{cause:?}").to_lowercase()));
             self.pump(Instant::now() + ask, Until::Heard, &mut last).await;
@@ -249,7 +254,15 @@ impl Supervisor {
     }
 
     /// Writes the end.
-    async fn end(mut self, cause: Cause, fault: Option<Fault>, last: Last, mut receipt: Receipt, verdict: Verdict) {
+    async fn end(mut self, mut cause: Cause, mut fault: Option<Fault>, last: Last, mut receipt: Receipt, verdict: Verdict) {
+        // A limit that was reached meanwhile, by what the backend left behind; or that made the component fail.
+        if matches!(cause, Cause::Finished | Cause::Component)
+            && let Some(broken) = self.broken()
+        {
+            (cause, receipt.cause, receipt.asked_by) = (Cause::Limit, Cause::Limit, "host".to_owned());
+            receipt.reason = Some(broken.message.clone());
+            fault = Some(broken);
+        }
         for id in self.record.open_commands() {
             for meaning in self.translator().rest(&id) {
                 if let Meaning::Event(kind, data) = meaning {

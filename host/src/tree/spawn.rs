@@ -16,6 +16,7 @@ use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
 use rustix::pipe::{PipeFlags, pipe_with};
 
 use super::cgroup::Group;
+use super::cgroup::limit::Held;
 use super::ground::Ground;
 use super::pidfd::Process;
 use super::shim::order::{self, Parts, receive_with_fds};
@@ -46,7 +47,7 @@ pub struct Started {
 }
 
 /// Starts it. Blocks until the program is being executed, or could not be.
-pub fn start(ground: &Ground, run: RunId, group: Option<&Group>, enter: &[OwnedFd], plan: Plan) -> Result<Started, SpawnError> {
+pub fn start(ground: &Ground, run: RunId, group: Option<&Group>, held: Option<&Held>, plan: Plan) -> Result<Started, SpawnError> {
     let (stdin_read, stdin_write): (OwnedFd, _) = if plan.stdin {
         let (read, write) = pipe_with(PipeFlags::CLOEXEC).map_err(io::Error::from)?;
         (read, Some(non_blocking(write)?))
@@ -64,7 +65,9 @@ pub fn start(ground: &Ground, run: RunId, group: Option<&Group>, enter: &[OwnedF
     let number = NEXT.fetch_add(1, Ordering::Relaxed);
     let group = group.map(|group| group.child(&format!("c{number}"))).transpose()?;
     let cgroup = group.as_ref().map(|(group, _)| group.dir().to_string_lossy().into_owned());
-    let begun = Begun { run, boot: ground.boot().to_owned(), host: ground.me(), program: plan.program.to_string(), cgroup };
+    let enter = held.map(Held::enter).transpose()?.unwrap_or_default();
+    let limits = held.iter().flat_map(|held| held.groups()).map(|group| group.dir().to_string_lossy().into_owned()).collect();
+    let begun = Begun { run, boot: ground.boot().to_owned(), host: ground.me(), program: plan.program.to_string(), cgroup, limits };
     let record = record(ground, run, number, &begun)?;
 
     let (socket, shim) = begin(run)?;

@@ -2,6 +2,13 @@
 //!
 //! A group is killed as a whole and cannot be outrun (`cgroup.kill`, Linux 5.14), and it knows when it is empty. They are
 //! made below the host's own group, where it may write there. Whether that is so is tried once, with a process.
+//!
+//! Limits on trees need controllers besides ([`controllers`]), which may be those of version 1 ([`v1`]); [`limit`] holds
+//! the limits of one run.
+
+pub mod controllers;
+pub mod limit;
+mod v1;
 
 use std::io;
 use std::os::fd::OwnedFd;
