@@ -50,7 +50,8 @@ fn there_is(controller: &str) -> bool {
                     fs::read_to_string(group.join(file)).is_ok_and(|text| text.split_whitespace().any(|name| name == controller))
                 };
                 let control = group.join("cgroup.subtree_control");
-                if !has("cgroup.subtree_control") && !(has("cgroup.controllers") && fs::write(control, format!("+{controller}")).is_ok()) {
+                let gives_on = || has("cgroup.controllers") && fs::write(control, format!("+{controller}")).is_ok();
+                if !has("cgroup.subtree_control") && !gives_on() {
                     return false;
                 }
                 group

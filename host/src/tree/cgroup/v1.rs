@@ -29,7 +29,10 @@ pub fn prepare(controller: Controller, tag: &str) -> Result<PathBuf, String> {
     for place in places(controller)? {
         let dir = place.join(SHARED).join(tag);
         match make(&dir) {
-            Ok(()) if dir.join(limit_file(controller)).exists() => return Ok(dir),
+            Ok(()) if dir.join(limit_file(controller)).exists() => {
+                super::sweep(&dir);
+                return Ok(dir);
+            }
             Ok(()) => last = Some(format!("{} has no {}", dir.display(), limit_file(controller))),
             Err(error) => last = Some(format!("cannot make the cgroup {}: {error}", dir.display())),
         }
@@ -54,8 +57,8 @@ fn not_mounted(controller: Controller) -> String {
     format!("the controller {} of version 1 is not mounted", controller.name())
 }
 
-/// Makes a host's place; another host may be taking the shared group away at this moment.
-fn make(dir: &Path) -> io::Result<()> {
+/// Makes a group and all above it; another host may be taking the shared group away at this moment.
+pub fn make(dir: &Path) -> io::Result<()> {
     match std::fs::create_dir_all(dir) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => std::fs::create_dir_all(dir),
         other => other,
@@ -97,7 +100,7 @@ fn mount<'t>(mounts: &'t str, name: &str) -> Option<(PathBuf, &'t str)> {
     mounts.lines().find_map(|line| {
         let (before, after) = line.split_once(" - ")?;
         let mut after = after.split(' ');
-        let of_v1 = after.next()? == "cgroup" && after.last()?.split(',').any(|option| option == name);
+        let of_v1 = after.next()? == "cgroup" && after.next_back()?.split(',').any(|option| option == name);
         let mut before = before.split(' ').skip(3);
         let (root, point) = (before.next()?, before.next()?);
         of_v1.then(|| (PathBuf::from(point), root))
