@@ -124,6 +124,12 @@ pub mod code {
     pub const DEADLINE_EXCEEDED: &str = "deadline_exceeded";
     /// Nothing happened in the run for too long.
     pub const IDLE_EXCEEDED: &str = "idle_exceeded";
+    /// The processes of the run wanted more memory than they may have together.
+    pub const TREE_MEMORY_EXCEEDED: &str = "tree_memory_exceeded";
+    /// The run wanted more processes and threads than it may have at once.
+    pub const TREE_PROCESSES_EXCEEDED: &str = "tree_processes_exceeded";
+    /// A limit was asked for that cannot be held here.
+    pub const LIMIT_UNAVAILABLE: &str = "limit_unavailable";
     /// The stop could not be proven.
     pub const STOP_UNVERIFIED: &str = "stop_unverified";
     /// Cgroups are required and cannot be used.

@@ -20,6 +20,7 @@ mod host;
 mod hostile;
 mod inputs;
 mod ladder;
+mod limits;
 mod patience;
 mod plugins_dir;
 mod processes;

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use serde_json::{Value, json};
 
 use super::exit::Exit;
-use super::{Globals, colours, fail, fail_config, put};
+use super::{Globals, check_limits, colours, fail, fail_config, put};
 use crate::backend::{Backend, Engine, Registry, State};
 use crate::config::Config;
 use crate::daemon::host::{Places, engine_options};
@@ -61,6 +61,7 @@ pub async fn run(globals: &Globals, _args: Args) -> ExitCode {
         }
         sections.push((format!("backend {name}"), findings));
     }
+    sections.insert(1, (check_limits::SECTION.to_owned(), check_limits::findings(&config)));
     let errors = count(&sections, Severity::Error);
     if globals.json {
         put(format_args!("{}", as_json(&sections, errors == 0)));
@@ -70,11 +71,11 @@ pub async fn run(globals: &Globals, _args: Args) -> ExitCode {
     if errors == 0 { Exit::Completed } else { Exit::Failed }.into()
 }
 
-fn bad(subject: &str, message: String, hint: String) -> Finding {
+pub(super) fn bad(subject: &str, message: String, hint: String) -> Finding {
     Finding { severity: Severity::Error, subject: subject.into(), message, hint: Some(hint) }
 }
 
-fn good(subject: &str, message: String) -> Finding {
+pub(super) fn good(subject: &str, message: String) -> Finding {
     Finding { severity: Severity::Good, subject: subject.into(), message, hint: None }
 }
 

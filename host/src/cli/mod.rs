@@ -5,6 +5,7 @@
 pub mod backends;
 pub mod cancel;
 pub mod check;
+mod check_limits;
 pub mod client;
 pub mod continue_;
 pub mod demo;

@@ -11,8 +11,9 @@ use super::client::{self, Client};
 use super::exit::{Exit, end};
 use super::follow::{self, Interrupts};
 use super::show::{self, Screen};
+use crate::config::units;
 use crate::fault::{Fault, code};
-use crate::run::request::SpawnRequest;
+use crate::run::request::{RunLimits, SpawnRequest};
 use crate::run::view::{Plan, Spawned};
 
 /// Start a run, show what it does and says, and end as it ends.
@@ -56,6 +57,15 @@ pub struct Args {
     /// Stop the run when nothing happened in it for this time.
     #[arg(long, value_name = "TIME", value_parser = seconds)]
     pub idle_timeout: Option<u64>,
+    /// Memory of all its processes together, e.g. `512MiB`, `2GiB`.
+    #[arg(long, value_name = "SIZE", value_parser = units::size)]
+    pub tree_memory: Option<u64>,
+    /// Processes and threads of it at once.
+    #[arg(long, value_name = "COUNT")]
+    pub tree_processes: Option<u32>,
+    /// CPUs' worth of time for all its processes together, e.g. `1.5`.
+    #[arg(long, value_name = "CPUS")]
+    pub tree_cpu: Option<f64>,
     /// Makes a retry safe: the same key and arguments give the same run.
     #[arg(long, value_name = "KEY")]
     pub request_key: Option<String>,
@@ -161,6 +171,7 @@ fn request(args: Args) -> Result<SpawnRequest, Fault> {
             return Err(wrong("the prompt is given twice".to_owned()).hint("write it before `--` or after it"));
         }
     }
+    let limits = RunLimits { tree_memory_bytes: args.tree_memory, tree_processes: args.tree_processes, tree_cpu: args.tree_cpu };
     Ok(SpawnRequest {
         backend: args.backend,
         prompt,
@@ -173,6 +184,7 @@ fn request(args: Args) -> Result<SpawnRequest, Fault> {
         instructions: args.instructions,
         timeout_s: args.timeout,
         idle_timeout_s: args.idle_timeout,
+        limits: Some(limits).filter(|limits| *limits != RunLimits::default()),
         request_key: args.request_key,
         ..SpawnRequest::default()
     })

@@ -5,8 +5,21 @@ use toml::de::DeValue;
 use super::document::{Entry, Section, json, kind};
 use super::{Allow, Backend, Limits, defaults, grants};
 
-const LIMITS: &[&str] =
-    &["runs", "wall", "idle", "memory", "call_cpu", "cpu", "events", "output", "events_per_s", "children", "tree_memory", "tree_processes"];
+const LIMITS: &[&str] = &[
+    "runs",
+    "wall",
+    "idle",
+    "memory",
+    "call_cpu",
+    "cpu",
+    "events",
+    "output",
+    "events_per_s",
+    "children",
+    "tree_memory",
+    "tree_processes",
+    "tree_cpu",
+];
 
 /// Whether this may be the name of a backend: it is the name of its file without `.wasm`.
 fn is_backend(name: &str) -> bool {
@@ -123,14 +136,9 @@ fn read_limits(section: Section<'_, '_>, limits: &mut Limits) {
     take!(output, size, OUTPUT);
     take!(events_per_s, number, EVENTS_PER_S);
     take!(children, number, CHILDREN);
-    for key in ["tree_memory", "tree_processes"] {
-        if let Some(value) = section.value(key) {
-            section.reading.problem(
-                value.span(),
-                format!("limit_unavailable: this version cannot hold `{key}`"),
-                "take it out: a limit that is written and not held would be a false promise",
-            );
-        }
-    }
+    let tree = &mut limits.tree;
+    tree.memory = section.size("tree_memory", defaults::TREE_MEMORY).or(tree.memory);
+    tree.processes = section.number("tree_processes", defaults::TREE_PROCESSES).or(tree.processes);
+    tree.cpu = section.cpus("tree_cpu", defaults::TREE_CPU).or(tree.cpu);
     section.close(|_| None);
 }

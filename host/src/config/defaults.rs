@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use super::{Allow, Backend, Cgroup, Client, EnvSource, Grants, Host, Limits, ProgramGrant, SecretSource, Stop};
+use super::units::Cpus;
+use super::{Allow, Backend, Cgroup, Client, EnvSource, Grants, Host, Limits, ProgramGrant, SecretSource, Stop, TreeLimits};
 
 /// A default, and between what a file may put it.
 #[derive(Debug, Clone, Copy)]
@@ -82,6 +83,12 @@ pub const OUTPUT: Bound<u64> = bound(2 * GIB, 64 << 10, 1 << 40);
 pub const EVENTS_PER_S: Bound<u32> = bound(100_000, 10, 10_000_000);
 /// `limits.children`
 pub const CHILDREN: Bound<u32> = bound(8, 0, 1_000);
+/// `limits.tree_memory`: none without a word. The default here stands for nothing, as in the two that follow.
+pub const TREE_MEMORY: Bound<u64> = bound(0, MIB, 64 << 40);
+/// `limits.tree_processes`: none without a word; the kernel itself has no more (proc_sys_kernel(5), `pid_max`).
+pub const TREE_PROCESSES: Bound<u32> = bound(0, 1, 4_194_304);
+/// `limits.tree_cpu`: none without a word. Less than the least would make a program that starts look as if it hung.
+pub const TREE_CPU: Bound<Cpus> = bound(Cpus::hundredths(0), Cpus::hundredths(5), Cpus::hundredths(102_400));
 /// `max_args` of a program
 pub const MAX_ARGS: Bound<u32> = bound(4_096, 0, 4_096);
 
@@ -149,6 +156,7 @@ pub const fn limits() -> Limits {
         output: OUTPUT.default,
         events_per_s: EVENTS_PER_S.default,
         children: CHILDREN.default,
+        tree: TreeLimits { memory: None, processes: None, cpu: None },
     }
 }
 

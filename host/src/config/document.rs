@@ -14,6 +14,7 @@ use toml::de::{DeTable, DeValue};
 
 use super::defaults::Bound;
 use super::error::{ConfigError, Place, inert};
+use super::units::Cpus;
 use super::{overrides, units};
 
 /// One reading of one text.
@@ -164,6 +165,25 @@ impl<'r, 't> Section<'r, 't> {
                 None
             }
         }
+    }
+
+    /// CPUs' worth of time, whole or with a fraction, within its bounds.
+    pub fn cpus(&self, key: &'static str, bound: Bound<Cpus>) -> Option<Cpus> {
+        let value = self.value(key)?;
+        let hint = format!("write a number from {} to {}, without quotes", bound.least, bound.most);
+        let number = match value.get_ref() {
+            DeValue::Integer(integer) => integer.as_str().parse::<f64>(),
+            DeValue::Float(float) => float.as_str().parse::<f64>(),
+            _ => {
+                self.unfit(key, value, "a number of CPUs", &hint);
+                return None;
+            }
+        };
+        let cpus = number.ok().and_then(Cpus::new).filter(|cpus| (bound.least..=bound.most).contains(cpus));
+        if cpus.is_none() {
+            self.reading.problem(value.span(), format!("`{}` is out of range", self.under(key)), hint);
+        }
+        cpus
     }
 
     /// A duration within its bounds.

@@ -237,6 +237,27 @@ pub struct Limits {
     pub events_per_s: u32,
     /// Children at once.
     pub children: u32,
+    /// Of what a run starts, as a whole.
+    pub tree: TreeLimits,
+}
+
+/// Limits of all native processes of one run together; none: no limit but the machine's.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+pub struct TreeLimits {
+    /// `tree_memory`: bytes of memory, without swap.
+    pub memory: Option<u64>,
+    /// `tree_processes`: processes and threads at once.
+    pub processes: Option<u32>,
+    /// `tree_cpu`: CPU time.
+    pub cpu: Option<units::Cpus>,
+}
+
+impl TreeLimits {
+    /// Whether nothing is limited.
+    #[must_use]
+    pub fn is_none(&self) -> bool {
+        *self == Self::default()
+    }
 }
 
 #[cfg(test)]

@@ -129,6 +129,9 @@ events = 70
 output = "80 KiB"
 events_per_s = 90
 children = 10
+tree_memory = "2 GiB"
+tree_processes = 500
+tree_cpu = 1.5
 [backends.mine.grants.env]
 LANG = "C.UTF-8"
 TERM = true
@@ -183,7 +186,8 @@ TERM = true
             events: 70,
             output: 80 << 10,
             events_per_s: 90,
-            children: 10
+            children: 10,
+            tree: TreeLimits { memory: Some(2 << 30), processes: Some(500), cpu: Some(units::Cpus::hundredths(150)) },
         }
     );
     let mine = config.backend("mine");
@@ -223,6 +227,10 @@ fn the_example_names_every_range() {
     time("cpu", CPU);
     let [least, most] = [IDLE.least, IDLE.most].map(units::show_duration);
     assert!(line("idle").ends_with(&format!("none {least} {most}")));
+    let [least, most] = [TREE_MEMORY.least, TREE_MEMORY.most].map(units::show_size);
+    assert!(line("tree_memory").ends_with(&format!("none {least} {most}")));
+    assert!(line("tree_processes").ends_with(&format!("none {} {}", TREE_PROCESSES.least, TREE_PROCESSES.most)));
+    assert!(line("tree_cpu").ends_with(&format!("none {} {}", TREE_CPU.least, TREE_CPU.most)));
     let count = |key: &str, bound: Bound<u64>| {
         assert!(line(key).ends_with(&format!("{} {} {}", bound.default, bound.least, bound.most)), "{}", line(key));
     };
@@ -423,8 +431,11 @@ fn each_bad_value_is_one_error_with_a_hint() {
         ("[backends.exec.grants]\nsecrets = { t = { env = 'A', file = 'b' } }", "secret `t` has more than one source"),
         ("[backends.exec.grants]\nsecrets = { t = { command = [] } }", "the command of secret `t` is empty"),
         ("[backends.exec.grants]\nsecrets = { t = { value = 'x' } }", "secret `t` has no source"),
-        ("[backends.exec.limits]\ntree_memory = '1 GiB'", "limit_unavailable: this version cannot hold `tree_memory`"),
-        ("[backends.exec.limits]\ntree_processes = 3", "limit_unavailable: this version cannot hold `tree_processes`"),
+        ("[backends.exec.limits]\ntree_memory = '1 KiB'", "`backends.exec.limits.tree_memory` is out of range"),
+        ("[backends.exec.limits]\ntree_processes = 0", "`backends.exec.limits.tree_processes` is out of range"),
+        ("[backends.exec.limits]\ntree_cpu = 0.01", "`backends.exec.limits.tree_cpu` is out of range"),
+        ("[backends.exec.limits]\ntree_cpu = nan", "`backends.exec.limits.tree_cpu` is out of range"),
+        ("[backends.exec.limits]\ntree_cpu = '2'", "`backends.exec.limits.tree_cpu` must be a number of CPUs, not a string"),
     ] {
         let errors = parse(text).expect_err(text);
         assert!(errors.0[0].message.contains(message), "{text}\n{errors}");

@@ -1,8 +1,10 @@
-//! Durations (`2h`, `15m`, `500ms`, `1h30m`) and sizes (`64 MiB`, `10kB`), read and written.
+//! Durations (`2h`, `15m`, `500ms`, `1h30m`) and sizes (`64 MiB`, `10kB`), read and written; and shares of CPU time.
 //!
 //! A number without a unit is refused, because a reader of the file would have to guess it. Only whole numbers: `1h30m`, not `1.5h`.
 
 use std::time::Duration;
+
+use serde::Serialize;
 
 const DURATIONS: &[(&str, u64)] = &[("d", 86_400_000), ("h", 3_600_000), ("m", 60_000), ("s", 1_000), ("ms", 1)];
 const SIZES: &[(&str, u64)] = &[
@@ -116,6 +118,44 @@ pub fn show_size(bytes: u64) -> String {
         }
     }
     format!("{bytes} B")
+}
+
+/// CPUs' worth of time, as a share: 1.5 is one and a half CPU, all the time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+pub struct Cpus(u32);
+
+impl Cpus {
+    /// So many hundredths of a CPU.
+    #[must_use]
+    pub const fn hundredths(count: u32) -> Self {
+        Self(count * 1_000)
+    }
+
+    /// So many CPUs, to five places; none for what is no share of a machine (less than 0, not finite, over 40 000).
+    #[must_use]
+    pub fn new(cpus: f64) -> Option<Self> {
+        let micros = (cpus * 100_000.0).round();
+        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a whole number in the range of the type")]
+        (0.0..=f64::from(u32::MAX)).contains(&micros).then_some(Self(micros as u32))
+    }
+
+    /// Microseconds of CPU time in each tenth of a second.
+    #[must_use]
+    pub const fn micros_in_100_ms(self) -> u32 {
+        self.0
+    }
+
+    /// As a number of CPUs.
+    #[must_use]
+    pub fn get(self) -> f64 {
+        f64::from(self.0) / 100_000.0
+    }
+}
+
+impl std::fmt::Display for Cpus {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.get().fmt(f)
+    }
 }
 
 #[cfg(test)]

@@ -12,12 +12,12 @@ mod workspace;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Duration;
 
 use camino::{Utf8Path, Utf8PathBuf};
 use serde_json::{Map, Value, json};
 
 pub use check::{Finding, Severity};
+pub use limit::Asked;
 
 use crate::capability::Grant;
 use crate::config::{Backend, Config, EnvSource, Limits, SecretSource, inert};
@@ -169,8 +169,8 @@ impl Policy {
 
     /// The limits of a run: what was asked for, under the ceiling of the configuration. More than the ceiling is
     /// `invalid_argument`, and names it.
-    pub fn limits(&self, backend: &str, timeout: Option<Duration>, idle: Option<Duration>) -> Result<Limits, Fault> {
-        limit::of_run(backend, &self.config().backend(backend).limits, timeout, idle)
+    pub fn limits(&self, backend: &str, asked: &Asked) -> Result<Limits, Fault> {
+        limit::of_run(backend, &self.config().backend(backend).limits, asked)
     }
 
     /// Judges one action of a plan: the program granted and found, its arguments within the grant's patterns, the cwd inside.

@@ -68,7 +68,11 @@ impl Supervisor {
         let (cause, by, reason, grace, fault) = match finish {
             Finish::Outcome(outcome) => {
                 last.outcome = Some(outcome);
-                (Cause::Finished, "backend".to_owned(), None, None, None)
+                // It may have heard of the death of a child before the host heard of the limit.
+                match self.broken() {
+                    Some(fault) => (Cause::Limit, "host".to_owned(), Some(fault.message.clone()), None, Some(fault)),
+                    None => (Cause::Finished, "backend".to_owned(), None, None, None),
+                }
             }
             Finish::Wish(wish) => (wish.cause, wish.by, wish.reason, wish.grace, None),
             Finish::Fault(cause, fault) => (cause, "host".to_owned(), Some(fault.message.clone()), None, Some(fault)),
@@ -84,7 +88,8 @@ impl Supervisor {
             last.fault.clone_from(&fault);
         }
         let (ask, terminate) = self.times(grace);
-        let asks = cause != Cause::Finished && cause != Cause::Component && self.instance.is_some() && !ask.is_zero();
+        let is_over = last.outcome.is_some() || cause == Cause::Component;
+        let asks = !is_over && self.instance.is_some() && !ask.is_zero();
         if asks {
             step(&mut receipt, began, Rung::Ask);
         }
@@ -251,7 +256,15 @@ impl Supervisor {
     }
 
     /// Writes the end.
-    async fn end(mut self, cause: Cause, fault: Option<Fault>, last: Last, mut receipt: Receipt, verdict: Verdict) {
+    async fn end(mut self, mut cause: Cause, mut fault: Option<Fault>, last: Last, mut receipt: Receipt, verdict: Verdict) {
+        // A limit that was reached meanwhile, by what the backend left behind; or that made the component fail.
+        if matches!(cause, Cause::Finished | Cause::Component)
+            && let Some(broken) = self.broken()
+        {
+            (cause, receipt.cause, receipt.asked_by) = (Cause::Limit, Cause::Limit, "host".to_owned());
+            receipt.reason = Some(broken.message.clone());
+            fault = Some(broken);
+        }
         for id in self.record.open_commands() {
             for meaning in self.translator().rest(&id) {
                 if let Meaning::Event(kind, data) = meaning {

@@ -9,6 +9,7 @@ pub mod event;
 mod guard;
 mod inert;
 mod ladder;
+mod limits;
 mod live;
 pub mod manager;
 mod op;

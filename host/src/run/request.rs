@@ -76,6 +76,25 @@ impl Message {
     }
 }
 
+/// Limits of all native processes of a run together. One that this machine cannot hold is refused; a run that wants more
+/// fails with `tree_memory_exceeded` or `tree_processes_exceeded`.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct RunLimits {
+    /// Bytes of memory.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1_048_576, max = 70_368_744_177_664_u64))]
+    pub tree_memory_bytes: Option<u64>,
+    /// Processes and threads at once.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 4_194_304))]
+    pub tree_processes: Option<u32>,
+    /// CPUs, e.g. 1.5: more is slowed down, not ended.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0.05, max = 1_024))]
+    pub tree_cpu: Option<f64>,
+}
+
 /// `spawn_run` and `plan_run`.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -132,6 +151,9 @@ pub struct SpawnRequest {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 604_800))]
     pub idle_timeout_s: Option<u64>,
+    /// Of all its processes together; at most, and by default, what is configured.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub limits: Option<RunLimits>,
     /// Makes a retry safe: a second call with the same key and arguments answers with the first run.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 128))]

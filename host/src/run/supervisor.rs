@@ -17,6 +17,7 @@ use tokio::time::Instant;
 use super::assignment::{Assignment, Permits};
 use super::event::{EventType, Question};
 use super::guard::guard;
+use super::limits::{broken, hold};
 use super::live::{Control, Live, StopWish};
 use super::receipt::Cause;
 use super::record::{Quota, Record};
@@ -207,6 +208,9 @@ impl Supervisor {
             .hint("start a new run without session_id");
             return Err((supervisor, Finish::Fault(Cause::Component, fault)));
         }
+        if let Err(fault) = hold(supervisor.tree.clone(), supervisor.limits.tree).await {
+            return Err((supervisor, Finish::Fault(Cause::Limit, fault)));
+        }
         // Making it may take seconds where it must be compiled first; a stop is heard all the same.
         let deadline = supervisor.deadline;
         let mut making = Box::pin(Instance::new(Made { backend, host, news, log: assignment.log, limits }));
@@ -243,7 +247,7 @@ impl Supervisor {
             self.next_call();
             let wake = self.next_wake();
             let idle = self.call.is_none() && !self.poll_due;
-            let instance = self.instance.clone();
+            let (instance, tree) = (self.instance.clone(), self.tree.clone());
             tokio::select! {
                 biased;
                 control = self.ear.recv() => match control {
@@ -258,6 +262,8 @@ impl Supervisor {
                     }
                     self.must_settle &= self.record.is_ahead();
                 }
+                // Before what the component makes of it.
+                breach = tree.breach() => return Finish::Fault(Cause::Limit, broken(breach, &self.limits.tree)),
                 called = in_hand(&mut self.call) => match self.called(called).await {
                     Ok(None) => {}
                     Ok(Some(outcome)) => return Finish::Outcome(outcome),

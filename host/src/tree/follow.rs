@@ -93,6 +93,8 @@ impl Heard {
                 Ok(Report::Shim(_) | Report::Started(_) | Report::Refused { .. }) => {}
                 Err(error) => tracing::warn!(run = %inner.run, %error, "a shim said what nobody understands"),
             }
+            // What ended may have ended by a limit.
+            inner.look_at_limits();
         }
         if bytes.len() > LINE {
             bytes.clear();

@@ -10,6 +10,7 @@ use camino::{Utf8Path, Utf8PathBuf};
 use sha2::{Digest, Sha256};
 
 use super::cgroup::Base;
+use super::cgroup::controllers::Controllers;
 use super::shim::report::Identity;
 use super::{adopt, proc};
 use crate::config::Cgroup;
@@ -30,6 +31,7 @@ struct Inner {
     /// Tells this host's groups from others'.
     tag: String,
     base: OnceLock<Result<Base, String>>,
+    controllers: OnceLock<Controllers>,
 }
 
 /// Cgroups are required, and there are none.
@@ -56,7 +58,8 @@ impl Ground {
         let me = Identity { pid: me, start: proc::stat(me)?.start };
         let digest = Sha256::digest(data_dir.as_str());
         let tag = format!("host-{}", digest.iter().take(6).map(|byte| format!("{byte:02x}")).collect::<String>());
-        let ground = Self(Arc::new(Inner { records, boot: proc::boot(), me, wish, tag, base: OnceLock::new() }));
+        let ground =
+            Self(Arc::new(Inner { records, boot: proc::boot(), me, wish, tag, base: OnceLock::new(), controllers: OnceLock::new() }));
         if wish == Cgroup::Required {
             ground.base().map_err(|why| GroundError::NoCgroup(why.to_owned()))?;
         }
@@ -72,10 +75,22 @@ impl Ground {
         found.as_ref().map_err(String::as_str)
     }
 
+    /// What limits on trees can be held with. Tried once, when the first limit is asked for.
+    #[must_use]
+    pub fn controllers(&self) -> &Controllers {
+        self.0.controllers.get_or_init(|| match (self.0.wish, self.base()) {
+            (Cgroup::Off, Err(why)) => Controllers::none(why),
+            (_, base) => Controllers::probe(base, &self.0.tag),
+        })
+    }
+
     /// Takes away what it made, where nothing is in it.
     pub fn close(&self) {
         if let Some(Ok(base)) = self.0.base.get() {
             let _ = std::fs::remove_dir(base.dir());
+        }
+        if let Some(controllers) = self.0.controllers.get() {
+            controllers.close();
         }
     }
 

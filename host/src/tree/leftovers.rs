@@ -73,6 +73,7 @@ pub async fn end_leftovers(ground: &Ground, runs: &[RunId], within: Duration) ->
 /// Takes away the records and the groups of a run that is judged.
 pub fn forget(ground: &Ground, run: RunId) {
     for record in records::of(ground, run) {
+        record.begun.limits.iter().for_each(|dir| Group::forget_v1(dir));
         if let Some(group) = record.begun.cgroup.as_deref().and_then(Group::recorded) {
             let _ = group.remove();
             // The run's own, which holds its children's.

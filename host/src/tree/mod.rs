@@ -16,6 +16,7 @@ mod follow;
 mod ground;
 mod kill;
 mod leftovers;
+mod limit;
 mod pidfd;
 mod proc;
 mod prove;
@@ -39,6 +40,9 @@ use tokio::runtime::Handle;
 use tokio::sync::watch as channel;
 
 use self::cgroup::Group;
+pub use self::cgroup::controllers::{Controller, Controllers, Missing, Way};
+pub use self::cgroup::limit::Breach;
+use self::cgroup::limit::Held;
 pub use self::ground::{Ground, GroundError};
 pub use self::leftovers::{Left, end_leftovers, forget as forget_leftovers, kill_marked};
 use self::pidfd::Process;
@@ -181,6 +185,8 @@ struct State {
     orphaned: u32,
     /// Made with the first child.
     group: Option<Group>,
+    /// Where the tree has limits.
+    held: Option<Arc<Held>>,
     killed: Killing,
 }
 
@@ -321,17 +327,17 @@ impl Tree {
 
     /// Takes its records and its cgroup away. For a tree whose verdict is on disk.
     pub async fn forget(&self) {
-        let (ever, group) = {
+        let (ever, group, held) = {
             let mut state = self.0.lock();
-            (state.ever, state.group.take())
+            (state.ever || state.group.is_some(), state.group.take(), state.held.take())
         };
         let records = self.0.ground.records().join(self.0.run.to_string());
-        if ever {
+        if ever || held.is_some() {
             let _ = control(&self.0.handle, move || {
-                if let Some(group) = group
-                    && let Err(error) = group.remove()
-                {
-                    tracing::debug!(group = %group.dir().display(), %error, "a cgroup stays");
+                for group in held.iter().flat_map(|held| held.groups()).chain(&group) {
+                    if let Err(error) = group.remove() {
+                        tracing::debug!(group = %group.dir().display(), %error, "a cgroup stays");
+                    }
                 }
                 let _ = std::fs::remove_dir_all(records);
             })
@@ -369,12 +375,13 @@ impl Inner {
             state.starting += 1;
             self.count(&state);
         }
+        let held = self.lock().held.clone();
         let mut begun = None;
         let begins = |shim: &Process| {
             begun = Some(shim.pid);
             self.lock().beginning.insert(shim.pid, shim.clone());
         };
-        let started = self.group().and_then(|group| spawn::start(&self.ground, self.run, group.as_ref(), &[], plan, begins));
+        let started = self.group().and_then(|group| spawn::start(&self.ground, self.run, group.as_ref(), held.as_deref(), plan, begins));
         let mut state = self.lock();
         state.starting -= 1;
         if let Some(pid) = begun {

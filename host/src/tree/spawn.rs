@@ -17,6 +17,7 @@ use rustix::pipe::{PipeFlags, pipe_with};
 use rustix::process::Signal;
 
 use super::cgroup::Group;
+use super::cgroup::limit::Held;
 use super::ground::Ground;
 use super::pidfd::Process;
 use super::shim::order::{self, Parts, receive_with_fds};
@@ -54,7 +55,7 @@ pub fn start(
     ground: &Ground,
     run: RunId,
     group: Option<&Group>,
-    enter: &[OwnedFd],
+    held: Option<&Held>,
     plan: Plan,
     told: impl FnOnce(&Process),
 ) -> Result<Started, SpawnError> {
@@ -75,7 +76,9 @@ pub fn start(
     let number = NEXT.fetch_add(1, Ordering::Relaxed);
     let group = group.map(|group| group.child(&format!("c{number}"))).transpose()?;
     let cgroup = group.as_ref().map(|(group, _)| group.dir().to_string_lossy().into_owned());
-    let begun = Begun { run, boot: ground.boot().to_owned(), host: ground.me(), program: plan.program.to_string(), cgroup };
+    let enter = held.map(Held::enter).transpose()?.unwrap_or_default();
+    let limits = held.iter().flat_map(|held| held.groups()).map(|group| group.dir().to_string_lossy().into_owned()).collect();
+    let begun = Begun { run, boot: ground.boot().to_owned(), host: ground.me(), program: plan.program.to_string(), cgroup, limits };
     let record = record(ground, run, number, &begun)?;
 
     let (socket, shim) = begin(run)?;

@@ -56,6 +56,7 @@ fn run_limits() -> config::Limits {
         output: 1,
         events_per_s: 1,
         children: 1,
+        tree: config::TreeLimits::default(),
     }
 }
 

@@ -2,6 +2,7 @@
 
 use serde_json::{Value, json};
 
+use crate::config::units::Cpus;
 use crate::fault::Fault;
 use crate::run::manager::{Caller, Manager};
 use crate::run::request::SpawnRequest;
@@ -21,6 +22,8 @@ impl Manager {
         let limits = json!({
             "wall_s": limits.wall.as_secs(), "idle_s": limits.idle.map(|idle| idle.as_secs()), "memory_bytes": limits.memory,
             "events": limits.events, "output_bytes": limits.output, "runs": limits.runs,
+            "tree_memory_bytes": limits.tree.memory, "tree_processes": limits.tree.processes,
+            "tree_cpu": limits.tree.cpu.map(Cpus::get),
         });
         let digest = accepted.backend.digest.clone();
         let client = accepted.workspaces.first().cloned();

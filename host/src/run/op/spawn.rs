@@ -21,6 +21,7 @@ use crate::id::{RunId, SessionId};
 use crate::ledger::{EventRow, KeyRow, LedgerError, Op, RunRow, RunUpdate, SessionRow};
 use crate::run::assignment::{Assignment, Permits, Turn};
 use crate::run::event::EventType;
+use crate::run::limits::{asked, can_be_held};
 use crate::run::live::{Control, Live, StopWish};
 use crate::run::manager::{Caller, Manager};
 use crate::run::receipt::{Cause, Receipt};
@@ -205,8 +206,8 @@ impl Manager {
         }
         let config = policy.config_of_run(&backend.name, request.config.as_ref())?;
         backend.check_config(&config)?;
-        let limits =
-            policy.limits(&backend.name, request.timeout_s.map(Duration::from_secs), request.idle_timeout_s.map(Duration::from_secs))?;
+        let limits = policy.limits(&backend.name, &asked(&request))?;
+        can_be_held(&self.inner.ground, &backend.name, &limits.tree)?;
         let session = self.session_for(&request, &backend)?;
         if session.native_id.is_some() || request.session_id.is_some() {
             able(wit::Abilities::RESUME, "continue a session")?;

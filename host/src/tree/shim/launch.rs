@@ -67,6 +67,8 @@ pub fn launch(order: &Order) -> io::Result<Launched> {
     };
     let group = parts.group.as_ref();
     let launched = match clone_into(&ready, group.map(AsRawFd::as_raw_fd)) {
+        // No room for one more: a move into the group would not be refused, and is not tried.
+        Err(error) if matches!(error.raw_os_error(), Some(libc::EAGAIN | libc::ENOMEM)) => Err(error),
         Err(error) if group.is_some() || matches!(error.raw_os_error(), Some(libc::ENOSYS | libc::EPERM)) => {
             let procs = group.map(|group| openat(group, "cgroup.procs", OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty())).transpose()?;
             ready.enter.extend(procs.as_ref().map(AsRawFd::as_raw_fd));

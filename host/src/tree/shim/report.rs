@@ -36,6 +36,9 @@ pub struct Begun {
     /// The cgroup in which it was started.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cgroup: Option<String>,
+    /// The cgroups of version 1 that hold the limits of its run.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub limits: Vec<String>,
 }
 
 /// Why a shim ended.

@@ -2,6 +2,13 @@
 //!
 //! A group is killed as a whole and cannot be outrun (`cgroup.kill`, Linux 5.14), and it knows when it is empty. They are
 //! made below the host's own group, where it may write there. Whether that is so is tried once, with a process.
+//!
+//! Limits on trees need controllers besides ([`controllers`]), which may be those of version 1 ([`v1`]); [`limit`] holds
+//! the limits of one run.
+
+pub mod controllers;
+pub mod limit;
+mod v1;
 
 use std::io;
 use std::os::fd::OwnedFd;
@@ -42,6 +49,7 @@ impl Base {
         let base = Self { dir: shared.join(tag) };
         let failed = |what: &str, error: &io::Error| format!("{what} {}: {error}", base.dir.display());
         std::fs::create_dir_all(&base.dir).map_err(|error| failed("cannot make the cgroup", &error))?;
+        sweep(&base.dir);
         let trial = Group { dir: base.dir.join(format!("trial-{}", std::process::id())) };
         let tried = trial.try_out();
         let _ = trial.remove();
@@ -63,6 +71,15 @@ impl Base {
     }
 }
 
+/// Takes away what an earlier host made here and never used. What has processes stays.
+fn sweep(dir: &Path) {
+    for entry in std::fs::read_dir(dir).into_iter().flatten().flatten() {
+        if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+            let _ = Group { dir: entry.path() }.remove();
+        }
+    }
+}
+
 fn made(result: io::Result<()>) -> io::Result<()> {
     match result {
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
@@ -77,6 +94,16 @@ impl Group {
         let dir = PathBuf::from(dir);
         let plain = dir.components().all(|part| matches!(part, Component::RootDir | Component::Normal(_)));
         (plain && dir.components().any(|part| part.as_os_str() == SHARED)).then_some(Self { dir })
+    }
+
+    /// The same of version 1: takes it away, and the place of its host where that is empty then.
+    pub fn forget_v1(dir: &str) {
+        if let Some(group) = Self::recorded(dir) {
+            let _ = group.remove();
+            if let Some(host) = group.dir.parent() {
+                v1::remove(host);
+            }
+        }
     }
 
     /// Its directory.

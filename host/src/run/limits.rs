@@ -1,0 +1,74 @@
+//! Limits on the run's own tree of processes: what is asked for, whether it can be held, and the end of a run that reached one.
+//!
+//! Whether a limit can be held is judged before a run is taken, and it is held before the component is called; a limit
+//! that cannot be held is `limit_unavailable`, and nothing is started. A run that reached one is `failed` with that
+//! limit's code, also where the backend says `finished` first: what it saw then was the kernel's doing.
+
+use std::time::Duration;
+
+use super::request::SpawnRequest;
+use super::supervisor::Supervisor;
+use crate::config::TreeLimits;
+use crate::config::units::show_size;
+use crate::fault::{Fault, code};
+use crate::policy::Asked;
+use crate::tree::{Breach, Ground, Missing, Tree};
+
+/// The limits that a request asks for.
+pub(super) fn asked(request: &SpawnRequest) -> Asked {
+    let limits = request.limits.clone().unwrap_or_default();
+    Asked {
+        wall: request.timeout_s.map(Duration::from_secs),
+        idle: request.idle_timeout_s.map(Duration::from_secs),
+        tree_memory: limits.tree_memory_bytes,
+        tree_processes: limits.tree_processes,
+        tree_cpu: limits.tree_cpu,
+    }
+}
+
+/// Refuses limits that this machine cannot hold.
+pub(super) fn can_be_held(ground: &Ground, backend: &str, limits: &TreeLimits) -> Result<(), Fault> {
+    if limits.is_none() {
+        return Ok(());
+    }
+    ground.controllers().can_hold(limits).map_err(|missing| unavailable(backend, &missing))
+}
+
+fn unavailable(backend: &str, missing: &Missing) -> Fault {
+    Fault::new(code::LIMIT_UNAVAILABLE, missing.to_string()).hint(format!(
+        "leave the limit out of the call and of [backends.{backend}.limits], or give falconer the cgroup controller `{}`; \
+         `falconer check` shows which there are",
+        missing.controller
+    ))
+}
+
+/// Holds the limits of a tree that has no process yet.
+pub(super) async fn hold(tree: Tree, limits: TreeLimits) -> Result<(), Fault> {
+    tree.hold(limits).await.map_err(|error| {
+        Fault::new(code::LIMIT_UNAVAILABLE, format!("the limits of the run's processes cannot be held: {error}"))
+            .hint("`falconer check` shows which cgroup controllers there are")
+    })
+}
+
+impl Supervisor {
+    /// The limit that the run's tree reached, if it did.
+    pub(super) fn broken(&self) -> Option<Fault> {
+        self.tree.breached().map(|breach| broken(breach, &self.limits.tree))
+    }
+}
+
+/// What a run that reached a limit is told.
+pub(super) fn broken(breach: Breach, limits: &TreeLimits) -> Fault {
+    match breach {
+        Breach::Memory => Fault::new(
+            code::TREE_MEMORY_EXCEEDED,
+            format!("the processes of the run wanted more than {} of memory", limits.memory.map(show_size).unwrap_or_default()),
+        )
+        .hint("ask for more `limits.tree_memory_bytes`, or raise `tree_memory` under `[backends.NAME.limits]`"),
+        Breach::Processes => Fault::new(
+            code::TREE_PROCESSES_EXCEEDED,
+            format!("the run wanted more than {} processes and threads at once", limits.processes.unwrap_or_default()),
+        )
+        .hint("ask for more `limits.tree_processes`, or raise `tree_processes` under `[backends.NAME.limits]`"),
+    }
+}
