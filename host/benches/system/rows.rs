@@ -29,7 +29,7 @@ pub const ALL: &[(&str, Row)] = &[
     ("get_run", get_run),
     ("held", trees::held),
     ("cancel", trees::cancel),
-    ("shim", trees::shim),
+    ("private", trees::private),
     ("tree_end", trees::stop_all),
 ];
 

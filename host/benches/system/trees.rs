@@ -94,7 +94,7 @@ fn between(receipt: &Value) -> Duration {
 }
 
 /// What a shim holds for itself while its child sleeps.
-pub fn shim(table: &mut Table) {
+pub fn private(table: &mut Table) {
     let host = forest::host("required");
     let mut wire = Wire::ready(host.command(&["mcp"]));
     for _ in 0..10 {

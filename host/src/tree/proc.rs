@@ -4,14 +4,19 @@
 //! nothing here decides what that means. A number alone is never an identity: [`super::pidfd`] pairs it with a pidfd.
 
 use std::ffi::OsStr;
-use std::io::{self, Read};
+use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
+
+use rustix::fs::{Mode, OFlags};
 
 use crate::id::RunId;
 
 /// The variable that marks the processes of a run.
 pub const MARK: &str = "FALCONER_RUN_ID";
+
+/// Room for what a file of `/proc` says, at first.
+const ROOM: usize = 1024;
 
 /// Generations that are looked at, at most.
 const GENERATIONS: usize = 256;
@@ -44,10 +49,19 @@ impl Stat {
     }
 }
 
+/// What a file of `/proc` says. Nobody asks for its size first, which is none.
+pub fn text(path: &str) -> io::Result<Vec<u8>> {
+    let file = rustix::fs::open(path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?;
+    let mut text = Vec::with_capacity(ROOM);
+    while rustix::io::retry_on_intr(|| rustix::io::read(&file, rustix::buffer::spare_capacity(&mut text)))? > 0 {
+        text.reserve(ROOM);
+    }
+    Ok(text)
+}
+
 /// Reads one process.
 pub fn stat(pid: u32) -> io::Result<Stat> {
-    let mut text = Vec::with_capacity(512);
-    std::fs::File::open(format!("/proc/{pid}/stat"))?.read_to_end(&mut text)?;
+    let text = text(&format!("/proc/{pid}/stat"))?;
     parse(pid, &text).ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, format!("/proc/{pid}/stat has another form")))
 }
 
@@ -86,7 +100,7 @@ pub fn is_ours(pid: u32) -> bool {
 
 /// The run whose mark it carries in its environment, as that was when it was executed.
 pub fn mark(pid: u32) -> Option<RunId> {
-    let environ = std::fs::read(format!("/proc/{pid}/environ")).ok()?;
+    let environ = text(&format!("/proc/{pid}/environ")).ok()?;
     if !environ.is_empty() {
         return mark_in(&environ);
     }

@@ -11,16 +11,20 @@ use super::proc::{self, Stat};
 pub fn below(roots: &[u32]) -> Vec<Stat> {
     let mut found: Vec<Stat> = Vec::new();
     let mut seen: BTreeSet<u32> = roots.iter().copied().collect();
-    let mut to_do: Vec<u32> = roots.to_vec();
-    while let Some(parent) = to_do.pop() {
-        let Some(children) = children(parent) else { return by_parents(roots) };
+    // With how many threads each has, where that is known.
+    let mut to_do: Vec<(u32, u32)> = roots.iter().map(|pid| (*pid, 0)).collect();
+    while let Some((parent, threads)) = to_do.pop() {
+        // One that has a single thread has no other's children: nobody lists its threads.
+        let children = if threads == 1 { listed(&format!("/proc/{parent}/task/{parent}/children")).ok() } else { None };
+        let Some(children) = children.or_else(|| self::children(parent)) else { return by_parents(roots) };
         for pid in children {
             if !seen.insert(pid) {
                 continue;
             }
+            let stat = proc::stat(pid).ok();
             // Also below a zombie: other threads of it may have children.
-            to_do.push(pid);
-            found.extend(proc::stat(pid).ok().filter(Stat::lives));
+            to_do.push((pid, stat.as_ref().map_or(0, |stat| stat.threads)));
+            found.extend(stat.filter(Stat::lives));
         }
         if found.len() > MOST {
             break;
@@ -37,8 +41,8 @@ pub fn children(pid: u32) -> Option<Vec<u32>> {
     let Ok(tasks) = std::fs::read_dir(format!("/proc/{pid}/task")) else { return Some(Vec::new()) };
     let mut children = Vec::new();
     for task in tasks.flatten() {
-        match std::fs::read_to_string(task.path().join("children")) {
-            Ok(text) => children.extend(text.split_ascii_whitespace().filter_map(|pid| pid.parse::<u32>().ok())),
+        match listed(&format!("{}/children", task.path().display())) {
+            Ok(pids) => children.extend(pids),
             // Of a thread that has ended.
             Err(_) if !task.path().exists() => {}
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => return None,
@@ -46,6 +50,12 @@ pub fn children(pid: u32) -> Option<Vec<u32>> {
         }
     }
     Some(children)
+}
+
+/// The numbers in a list of children.
+fn listed(path: &str) -> std::io::Result<Vec<u32>> {
+    let text = proc::text(path)?;
+    Ok(text.split(u8::is_ascii_whitespace).filter_map(|pid| std::str::from_utf8(pid).ok()?.parse().ok()).collect())
 }
 
 /// The same from one look at all processes, for kernels without lists of children.

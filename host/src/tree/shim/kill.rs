@@ -4,7 +4,7 @@
 //! a killed parent is ours, so the next round finds it; and nothing is reaped between a look and its kills, so no number
 //! of a child of ours is given away meanwhile.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::os::fd::BorrowedFd;
 use std::time::Duration;
 
@@ -18,10 +18,14 @@ use super::report::NAMED;
 /// How long a shim waits for a host that does not take its last words.
 pub const LAST_WORD: Duration = Duration::from_secs(1);
 
-/// The first rounds follow each other closely; what does not die then is stuck in the kernel, and looked at now and then.
+/// Rounds that follow each other closely.
+pub const CLOSE: u32 = 50;
+
+/// The first rounds follow each other closely. What does not die then is stuck in the kernel, and looked at now and then.
+/// `round` counts from the last one that found something new.
 pub fn pause(round: u32) -> Duration {
     match round {
-        0..50 => Duration::from_millis(2),
+        0..CLOSE => Duration::from_millis(2),
         50..100 => Duration::from_millis(20),
         _ => Duration::from_secs(1),
     }
@@ -32,12 +36,19 @@ pub fn pause(round: u32) -> Duration {
 pub struct Killed {
     /// By number and start time: numbers come again.
     named: BTreeMap<(u32, u64), String>,
+    /// All of them: what dies slowly is found by more than one round.
+    known: BTreeSet<(u32, u64)>,
+    /// Beyond those.
     more: u64,
 }
 
+/// Processes that are counted once for certain; beyond that they are killed all the same.
+const KNOWN: usize = 65_536;
+
 impl Killed {
-    /// Kills all that is there.
-    pub fn round(&mut self, group: Option<BorrowedFd<'_>>) {
+    /// Kills all that is there. True: there was something that no round before has seen.
+    pub fn round(&mut self, group: Option<BorrowedFd<'_>>) -> bool {
+        let before = self.total();
         let found = walk::below(&[std::process::id()]);
         if let Some(group) = group
             && let Ok(kill) = openat(group, "cgroup.kill", OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty())
@@ -56,13 +67,14 @@ impl Killed {
                 self.note(stat.pid, stat.start, stat.name);
             }
         }
+        self.total() > before
     }
 
     fn note(&mut self, pid: u32, start: u64, name: String) {
-        if self.named.len() < NAMED {
+        if self.known.len() >= KNOWN {
+            self.more += u64::from(!self.known.contains(&(pid, start)));
+        } else if self.known.insert((pid, start)) && self.named.len() < NAMED {
             self.named.insert((pid, start), name);
-        } else if !self.named.contains_key(&(pid, start)) {
-            self.more += 1;
         }
     }
 
@@ -73,6 +85,6 @@ impl Killed {
 
     /// How many.
     pub fn total(&self) -> u64 {
-        self.named.len() as u64 + self.more
+        self.known.len() as u64 + self.more
     }
 }

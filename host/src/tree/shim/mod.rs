@@ -23,6 +23,7 @@ use std::io::{self, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::process::ExitCode;
+use std::time::Instant;
 
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::net::{RecvFlags, SendFlags, recv, send};
@@ -190,18 +191,27 @@ impl Shim {
     fn kill(&mut self, why: Why) {
         let mut rounds = 0;
         loop {
-            self.killed.round(self.group.as_ref().map(AsFd::as_fd));
-            if self.reap() {
-                break;
+            let begun = Instant::now();
+            if self.killed.round(self.group.as_ref().map(AsFd::as_fd)) {
+                rounds = 0;
             }
-            self.flush();
-            self.signals.wait(kill::pause(rounds));
+            // What was killed is given as much time to die as the look took: half of the time goes into looking, however
+            // large the tree is, and not a look for each that dies.
+            let pause = if rounds < kill::CLOSE { begun.elapsed().min(kill::pause(rounds)) } else { kill::pause(rounds) };
+            let next = Instant::now() + pause;
+            loop {
+                if self.reap() {
+                    return self.end(why);
+                }
+                self.flush();
+                let left = next.saturating_duration_since(Instant::now());
+                if left.is_zero() {
+                    break;
+                }
+                self.signals.wait(left);
+            }
             rounds += 1;
-            if self.reap() {
-                break;
-            }
         }
-        self.end(why);
     }
 
     fn end(&mut self, why: Why) {
