@@ -11,11 +11,13 @@
 //! A program that cannot be executed is a [`SpawnError::Exec`] and nothing was started.
 
 mod adopt;
+pub mod carriers;
 pub mod cgroup;
 mod follow;
 mod ground;
 mod kill;
 mod leftovers;
+pub mod orphans;
 mod pidfd;
 mod proc;
 mod prove;
@@ -38,8 +40,8 @@ use tokio::runtime::Handle;
 use tokio::sync::watch as channel;
 
 use self::cgroup::Group;
-pub use self::ground::{Ground, GroundError};
-pub use self::leftovers::{Left, end_leftovers, forget as forget_leftovers, kill_marked};
+pub use self::ground::{Ground, GroundError, Held};
+pub use self::leftovers::{By, Left, Living, end_leftovers, examine, forget as forget_leftovers, kill_marked, living};
 use self::pidfd::Process;
 pub(crate) use self::proc::MARK;
 pub(crate) use self::readiness::register;
