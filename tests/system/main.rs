@@ -18,6 +18,7 @@ mod fetched;
 mod host;
 mod hostile;
 mod inputs;
+mod orphans;
 mod patience;
 mod plugins_dir;
 mod processes;

@@ -222,7 +222,10 @@ mod tests {
         let (severity, message, _) = finding(Cgroup::Auto, Held::ByCgroups("/sys/fs/cgroup/falconer".into()));
         assert!(severity == Severity::Good && message.contains("/sys/fs/cgroup/falconer"), "{message}");
         let (severity, message, hint) = finding(Cgroup::Auto, denied());
-        assert!(severity == Severity::Warning && message.contains("Permission denied") && hint.contains("Delegate=yes"), "{message} {hint}");
+        assert!(
+            severity == Severity::Warning && message.contains("Permission denied") && hint.contains("Delegate=yes"),
+            "{message} {hint}"
+        );
         let (severity, message, hint) = finding(Cgroup::Required, denied());
         assert!(severity == Severity::Error && message.contains("Permission denied") && hint.contains("auto"), "{message} {hint}");
         assert_eq!(finding(Cgroup::Off, Held::ByShims("turned off".into())).0, Severity::Good);

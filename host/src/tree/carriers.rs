@@ -68,7 +68,12 @@ fn environ(pid: u32) -> Option<Vec<u8>> {
     }
     // The first thread may have ended before the others; each of them shows the same.
     let tasks = std::fs::read_dir(format!("/proc/{pid}/task")).ok()?;
-    Some(tasks.flatten().find_map(|task| std::fs::read(task.path().join("environ")).ok().filter(|text| !text.is_empty())).unwrap_or_default())
+    Some(
+        tasks
+            .flatten()
+            .find_map(|task| std::fs::read(task.path().join("environ")).ok().filter(|text| !text.is_empty()))
+            .unwrap_or_default(),
+    )
 }
 
 fn variable<'a>(environ: &'a [u8], name: &str) -> Option<&'a str> {

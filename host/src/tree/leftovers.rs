@@ -277,11 +277,7 @@ fn verdict(ground: &Ground, records: &Records, living: &BTreeMap<u32, Living>, s
         return unverified(format!("a record of it cannot be read: {why}"));
     }
     if records.list.is_empty() {
-        return if some_killed {
-            unverified("its records are gone: what left it unmarked cannot be found".into())
-        } else {
-            Verdict::Never
-        };
+        return if some_killed { unverified("its records are gone: what left it unmarked cannot be found".into()) } else { Verdict::Never };
     }
     let mut by: BTreeSet<&str> = BTreeSet::new();
     for record in &records.list {

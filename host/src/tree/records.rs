@@ -154,7 +154,8 @@ impl Record {
 
 /// Whether a path ends as that of a child's group: `falconer/TAG/RUN/cN`.
 fn is_child_of(dir: &Path, tag: &str, run: RunId) -> bool {
-    let parts: Vec<&str> = dir.components().rev().take(4).filter_map(|part| if let Component::Normal(part) = part { part.to_str() } else { None }).collect();
+    let parts: Vec<&str> =
+        dir.components().rev().take(4).filter_map(|part| if let Component::Normal(part) = part { part.to_str() } else { None }).collect();
     let [child, of_run, of_host, shared] = parts[..] else { return false };
     let number = child.strip_prefix('c').is_some_and(|number| !number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit()));
     number && of_run == run.to_string() && of_host == tag && shared == SHARED
@@ -233,7 +234,10 @@ pub fn held_by(shim: u32, run: RunId) -> Option<Utf8PathBuf> {
         let (of_run, number) = target.rsplit_once('/')?;
         number.parse::<u64>().ok()?;
         let records = of_run.strip_suffix(&run.to_string())?.strip_suffix('/')?;
-        Utf8Path::new(records).parent().filter(|_| Utf8Path::new(records).file_name() == Some(super::ground::RECORDS)).map(Utf8Path::to_owned)
+        Utf8Path::new(records)
+            .parent()
+            .filter(|_| Utf8Path::new(records).file_name() == Some(super::ground::RECORDS))
+            .map(Utf8Path::to_owned)
     })
 }
 
@@ -248,7 +252,8 @@ pub fn runs(ground: &Ground) -> Vec<RunId> {
 /// What is among the records and belongs to none.
 #[must_use]
 pub fn strangers(ground: &Ground) -> Vec<String> {
-    let mut names: Vec<String> = names(ground).filter(|(name, is_dir)| !is_dir || name.parse::<RunId>().is_err()).map(|(name, _)| name).collect();
+    let mut names: Vec<String> =
+        names(ground).filter(|(name, is_dir)| !is_dir || name.parse::<RunId>().is_err()).map(|(name, _)| name).collect();
     names.sort_unstable();
     names
 }

@@ -12,6 +12,7 @@ mod print;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::process::ExitCode;
+use std::time::{Duration, Instant};
 
 use camino::{Utf8Path, Utf8PathBuf};
 
@@ -19,7 +20,7 @@ use super::exit::Exit;
 use super::{Globals, fail, put};
 use crate::config::Config;
 use crate::daemon::lock::{self, Lock};
-use crate::daemon::{DirFinding, LOCK_FILE, code, inspect_dir};
+use crate::daemon::{DirFinding, LOCK_FILE, code, inspect_dir, socket};
 use crate::fault::Fault;
 use crate::id::RunId;
 use crate::ledger::{Glance, LedgerError, RunRow};
@@ -27,6 +28,11 @@ use crate::run::status::Status;
 use crate::tree::carriers::{self, Carrier};
 use crate::tree::orphans::{self, Whose};
 use crate::tree::{Ground, Left, Living, Seen, Verdict, end_leftovers, examine, forget_leftovers, living, mark_of, records};
+
+/// How long the owner of a lock may take to end, where nobody listens.
+const ENDING: Duration = Duration::from_secs(1);
+/// Between two looks at such a lock.
+const LOOK_AGAIN: Duration = Duration::from_millis(10);
 
 /// All that was found.
 struct Found {
@@ -97,7 +103,8 @@ async fn find(config: &Config, kill: bool) -> Result<Found, Fault> {
     let dir = &config.data_dir;
     // Held to the end of this function.
     let (daemon, _lock) = owner(dir, kill)?;
-    let ground = Ground::of_another(dir).map_err(|error| Fault::new(crate::fault::code::INTERNAL, format!("/proc cannot be read: {error}")))?;
+    let ground =
+        Ground::of_another(dir).map_err(|error| Fault::new(crate::fault::code::INTERNAL, format!("/proc cannot be read: {error}")))?;
     // First what lives, then what is known of it: a run is in the ledger before it has a process.
     let carriers = carriers::all();
     let with_records = records::runs(&ground);
@@ -148,13 +155,21 @@ fn owner(dir: &Utf8Path, kill: bool) -> Result<(Option<Option<u32>>, Option<Lock
         DirFinding::Private | DirFinding::Open { .. } | DirFinding::NotOurs { .. } => {}
     }
     let failed = |error: std::io::Error| bad(format!("{}: {error}", dir.join(LOCK_FILE)));
-    if !kill {
-        // A directory without a lock never had an owner, and a look makes none.
-        let free = !dir.join(LOCK_FILE).exists() || lock::is_free(dir).map_err(failed)?;
-        return Ok(((!free).then(|| lock::last_owner(dir)), None));
+    if !kill && !dir.join(LOCK_FILE).exists() {
+        // It never had an owner, and a look makes none.
+        return Ok((None, None));
     }
-    let lock = Lock::try_take(dir).map_err(failed)?;
-    Ok((lock.is_none().then(|| lock::last_owner(dir)), lock))
+    let begun = Instant::now();
+    loop {
+        if let Some(lock) = Lock::try_take(dir).map_err(failed)? {
+            return Ok((None, kill.then_some(lock)));
+        }
+        // One that nobody can speak with is on its way up or down; a daemon that was killed holds it until its last thread is gone.
+        if begun.elapsed() >= ENDING || socket::connect(dir).is_ok_and(|stream| stream.is_some()) {
+            return Ok((Some(lock::last_owner(dir)), None));
+        }
+        std::thread::sleep(LOOK_AGAIN);
+    }
 }
 
 /// What the ledger says.

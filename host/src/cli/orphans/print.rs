@@ -85,9 +85,10 @@ pub fn as_json(found: &Found, well: bool) -> Value {
             Whose::Anothers(dir) | Whose::Nobodys(dir) => (Some(dir), "another_host", None),
             Whose::Ours | Whose::Unknown => (None, "unknown", None),
         };
-        let runs = others.runs.iter().map(|(run, living)| {
-            json!({ "run_id": run, "processes": living.iter().map(process_json).collect::<Vec<_>>() })
-        });
+        let runs = others
+            .runs
+            .iter()
+            .map(|(run, living)| json!({ "run_id": run, "processes": living.iter().map(process_json).collect::<Vec<_>>() }));
         json!({ "data_dir": data_dir.map(|dir| show::inert(dir.as_str())), "why": why, "holder": holder, "runs": runs.collect::<Vec<_>>() })
     };
     json!({
@@ -161,7 +162,9 @@ fn print_orphan(orphan: &Orphan, killed: bool) {
     } else if !orphan.is_proven() && !killed {
         put(format_args!("  hint: end it with `falconer check --orphans --kill`"));
     } else if !orphan.is_proven() && orphan.living.is_empty() {
-        put(format_args!("  hint: nothing of it can be seen; it is proven when the machine is started again, or remove its records yourself"));
+        put(format_args!(
+            "  hint: nothing of it can be seen; it is proven when the machine is started again, or remove its records yourself"
+        ));
     }
 }
 
