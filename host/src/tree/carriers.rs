@@ -34,11 +34,6 @@ impl Carrier {
     pub fn data_dir(&self) -> Option<Utf8PathBuf> {
         if self.is_shim { records::held_by(self.stat.pid, self.run) } else { self.named.clone() }
     }
-
-    /// Whether the same can be said of a process still.
-    pub fn is_still(&self, now: &Stat) -> bool {
-        of(now).is_some_and(|now| now.run == self.run && now.is_shim == self.is_shim)
-    }
 }
 
 /// All of our user's (root: everybody's), but this process.

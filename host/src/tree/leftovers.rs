@@ -340,32 +340,5 @@ fn note(records: &Records, ours: &BTreeMap<u32, String>, left: &Left) {
     }
 }
 
-/// Kills what carries the mark of these runs, round by round until a scan finds none or the time is over; what was found.
-pub async fn kill_marked(runs: &[RunId], within: Duration) -> Vec<(RunId, Seen)> {
-    let end = Instant::now() + within;
-    let mut killed = BTreeMap::new();
-    while !runs.is_empty() {
-        let wanted = runs.to_vec();
-        let Ok(found) = control(&Handle::current(), move || kill_marked_once(&wanted)).await else { break };
-        if found.is_empty() {
-            break;
-        }
-        killed.extend(found.into_iter().map(|(run, seen)| (seen.pid, (run, seen))));
-        if Instant::now() >= end {
-            break;
-        }
-        tokio::time::sleep(LOOK_AGAIN).await;
-    }
-    killed.into_values().collect()
-}
-
-fn kill_marked_once(runs: &[RunId]) -> Vec<(RunId, Seen)> {
-    let mut found = Vec::new();
-    for carrier in carriers::all().into_iter().filter(|carrier| !carrier.is_shim && runs.contains(&carrier.run)) {
-        if let Some(process) = Process::found(&carrier.stat, |now| carrier.is_still(now)) {
-            let _ = process.signal(Signal::KILL);
-            found.push((carrier.run, process.seen()));
-        }
-    }
-    found
-}
+#[cfg(test)]
+mod tests;

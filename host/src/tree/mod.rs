@@ -41,7 +41,7 @@ use tokio::sync::watch as channel;
 
 use self::cgroup::Group;
 pub use self::ground::{Ground, GroundError, Held};
-pub use self::leftovers::{By, Left, Living, end_leftovers, examine, forget as forget_leftovers, kill_marked, living};
+pub use self::leftovers::{By, Left, Living, end_leftovers, examine, forget as forget_leftovers, living};
 use self::pidfd::Process;
 pub(crate) use self::proc::MARK;
 pub(crate) use self::readiness::register;

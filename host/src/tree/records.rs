@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 
 use super::cgroup::{Group, SHARED};
 use super::shim::report::{Begun, Identity, Report, Why};
-use super::{Ground, Seen, proc};
+use super::{Ground, Seen};
 use crate::id::RunId;
 
 /// A record is some hundred bytes and at most [`super::shim::report::NAMED`] names; what is larger is none.
@@ -262,10 +262,4 @@ fn names(ground: &Ground) -> impl Iterator<Item = (String, bool)> {
     // A directory that is not ours to read has no records of ours.
     let entries = ground.records().as_std_path().read_dir().into_iter().flatten().flatten();
     entries.map(|entry| (entry.file_name().to_string_lossy().into_owned(), entry.file_type().is_ok_and(|kind| kind.is_dir())))
-}
-
-/// Whether this very process lives.
-#[must_use]
-pub fn lives(process: Identity) -> bool {
-    proc::stat(process.pid).is_ok_and(|stat| stat.start == process.start && stat.lives())
 }
