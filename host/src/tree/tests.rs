@@ -1,5 +1,4 @@
 use std::io::Read;
-use std::process::Stdio;
 
 use super::*;
 use crate::config::Cgroup;
