@@ -1,4 +1,5 @@
 //! `falconer check`: what is granted, what is found, what is missing, and how to mend it. It changes nothing.
+//! With `--orphans` it is [`super::orphans`].
 //!
 //! Exit codes: 0 nothing is wrong (warnings aside); 1 something is; 2 the configuration cannot be read.
 
@@ -11,24 +12,42 @@ use serde_json::{Value, json};
 use super::exit::Exit;
 use super::{Globals, check_limits, colours, fail, fail_config, put};
 use crate::backend::{Backend, Engine, Registry, State};
-use crate::config::Config;
+use crate::config::{Cgroup, Config};
 use crate::daemon::host::{Places, engine_options};
 use crate::daemon::{DirFinding, inspect_dir};
+use crate::id::RunId;
 use crate::policy::{Finding, Policy, Severity};
+use crate::tree::{Ground, Holding};
 
 /// How the finding about the data directory is named.
 const DATA_DIR: &str = "data directory";
 
 /// Arguments of `falconer check`.
 #[derive(Debug, clap::Args)]
-pub struct Args {}
+pub struct Args {
+    /// Find what an earlier host left behind, and say what it is
+    #[arg(long)]
+    pub orphans: bool,
+    /// End it, and say how it is known that nothing is left
+    #[arg(long, requires = "orphans")]
+    pub kill: bool,
+    /// For a run of which it cannot be proven that nothing is left: you have looked on the machine; its records are taken away
+    #[arg(long, requires = "orphans", conflicts_with = "kill", value_name = "RUN")]
+    pub forget: Option<RunId>,
+}
 
 /// Looks at everything and prints it.
-pub async fn run(globals: &Globals, _args: Args) -> ExitCode {
+pub async fn run(globals: &Globals, args: Args) -> ExitCode {
     let config = match globals.overrides().and_then(|overrides| Config::read(&overrides)) {
         Ok(config) => Arc::new(config),
         Err(errors) => return fail_config(&errors),
     };
+    if args.orphans {
+        return match args.forget {
+            Some(run) => super::orphans::forget(&config, run),
+            None => super::orphans::run(globals, &config, args.kill).await,
+        };
+    }
     // What was compiled before is used; without a data directory nothing is made.
     let cache = Some(Places::of(&config.data_dir).cache).filter(|dir| inspect_dir(dir) == DirFinding::Private);
     let engine = match Engine::new(engine_options(&config, cache)) {
@@ -44,6 +63,7 @@ pub async fn run(globals: &Globals, _args: Args) -> ExitCode {
     // What the daemon demands of its directory is more than what the policy looks at.
     sections[0].1.retain(|finding| finding.subject != DATA_DIR);
     sections[0].1.push(data_dir(&config));
+    sections[0].1.push(trees(config.host.cgroup, Ground::probe(config.host.cgroup)));
     let mut granted = policy.report(&client_env);
     for backend in found {
         let mut findings = vec![component(&backend)];
@@ -106,6 +126,33 @@ fn data_dir(config: &Config) -> Finding {
         }
         DirFinding::NotOurs { owner } => bad(DATA_DIR, format!("{dir}: belongs to user {owner}"), ELSEWHERE.into()),
         DirFinding::Unusable { reason } => bad(DATA_DIR, format!("{dir}: {reason}"), ELSEWHERE.into()),
+    }
+}
+
+/// How the processes of runs are held.
+fn trees(wish: Cgroup, held: Holding) -> Finding {
+    const TREES: &str = "trees";
+    const WITHOUT: &str = "shims hold them, and a kill walks below those";
+    match held {
+        Holding::Cgroups(dir) => good(TREES, format!("cgroup v2 at {}: killed at once; shims hold them too", dir.display())),
+        Holding::Shims(why) => {
+            let delegate = "delegate a cgroup: run falconer as a systemd user service with `Delegate=yes`, or \
+                            `systemd-run --user --scope -p Delegate=yes falconer serve`";
+            match wish {
+                Cgroup::Off => good(TREES, format!("{WITHOUT}; cgroups are {why}")),
+                Cgroup::Auto => Finding {
+                    severity: Severity::Warning,
+                    subject: TREES.into(),
+                    message: format!("{WITHOUT}; no cgroup: {why}"),
+                    hint: Some(format!("{delegate}; or take it as it is: `cgroup = \"off\"` under `[host]`")),
+                },
+                Cgroup::Required => bad(
+                    TREES,
+                    format!("`cgroup = \"required\"` under `[host]`, and there is none: {why}"),
+                    format!("{delegate}; or write `cgroup = \"auto\"`"),
+                ),
+            }
+        }
     }
 }
 
@@ -172,6 +219,25 @@ const fn plural(count: usize) -> &'static str {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn how_trees_are_held_is_said_with_the_reason() {
+        let finding = |wish, held| {
+            let finding = trees(wish, held);
+            (finding.severity, finding.message, finding.hint.unwrap_or_default())
+        };
+        let denied = || Holding::Shims("cannot make the cgroup /c: Permission denied".into());
+        let (severity, message, _) = finding(Cgroup::Auto, Holding::Cgroups("/sys/fs/cgroup/falconer".into()));
+        assert!(severity == Severity::Good && message.contains("/sys/fs/cgroup/falconer"), "{message}");
+        let (severity, message, hint) = finding(Cgroup::Auto, denied());
+        assert!(
+            severity == Severity::Warning && message.contains("Permission denied") && hint.contains("Delegate=yes"),
+            "{message} {hint}"
+        );
+        let (severity, message, hint) = finding(Cgroup::Required, denied());
+        assert!(severity == Severity::Error && message.contains("Permission denied") && hint.contains("auto"), "{message} {hint}");
+        assert_eq!(finding(Cgroup::Off, Holding::Shims("turned off".into())).0, Severity::Good);
+    }
 
     #[test]
     fn what_is_wrong_is_counted_and_named() {

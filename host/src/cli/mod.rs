@@ -13,6 +13,7 @@ pub mod events;
 pub mod exit;
 pub mod follow;
 pub mod mcp;
+pub mod orphans;
 pub mod run;
 pub mod runs;
 pub mod serve;

@@ -20,7 +20,7 @@ use crate::ledger::artifact::Artifacts;
 use crate::ledger::{Ledger, LedgerError};
 use crate::policy::Policy;
 use crate::run::{Manager, Parts};
-use crate::tree::Ground;
+use crate::tree::{Ground, GroundError};
 
 /// What is added to the rungs of a stop for all the rest of an orderly end.
 const END_SLACK: Duration = Duration::from_secs(5);
@@ -88,16 +88,16 @@ impl Host {
         let engine = Engine::new(engine_options(config, Some(places.cache)))?;
         let registry = Registry::open(engine, config);
         let policy = Policy::resolve(config);
-        let ground = Ground::open(&config.data_dir, config.host.cgroup).map_err(|error| {
-            Fault::new(code::CGROUP_UNAVAILABLE, error.to_string())
-                .hint("write `cgroup = \"auto\"` under `[host]`, or give falconer a cgroup of version 2 that it may write to; `falconer check` says more")
+        let ground = Ground::open(&config.data_dir, config.host.cgroup).map_err(|error| match error {
+            GroundError::NoCgroup(_) => Fault::new(code::CGROUP_UNAVAILABLE, error.to_string())
+                .hint("write `cgroup = \"auto\"` under `[host]`, or give falconer a cgroup of version 2 that it may write to; `falconer check` says more"),
+            GroundError::System(_) => Fault::new(super::code::BAD_DATA_DIR, format!("data directory {}: {error}", config.data_dir)),
         })?;
         let manager =
             Manager::new(Parts { policy, ledger, artifacts, registry: registry.clone(), logs_dir: places.logs, ground: ground.clone() })?;
         // The first child need not wait for the trial of cgroups.
         tokio::task::spawn_blocking(move || ground.base().is_ok());
-        let recovering = manager.clone();
-        tokio::spawn(async move { recovering.recover().await });
+        tokio::spawn(manager.recover());
         Ok(Arc::new(Self { manager, registry, face, warm: Arc::new(AtomicBool::new(false)) }))
     }
 

@@ -243,6 +243,29 @@ impl Ledger {
     }
 }
 
+/// A ledger that another process may be writing, or nobody: it is read, and not changed.
+pub struct Glance(Readers);
+
+impl Glance {
+    /// That of a data directory; none where there is none yet.
+    ///
+    /// # Errors
+    /// A ledger that cannot be read, or was made by a newer falconer.
+    pub fn open(dir: &Utf8Path) -> Result<Option<Self>, LedgerError> {
+        Ok(schema::find(dir)?.map(|path| Self(Readers::new(path))))
+    }
+
+    /// As [`Ledger::run`].
+    pub fn run(&self, id: RunId) -> Result<Option<RunRow>, LedgerError> {
+        self.0.run(id)
+    }
+
+    /// As [`Ledger::unfinished`].
+    pub fn unfinished(&self) -> Result<Vec<RunRow>, LedgerError> {
+        self.0.unfinished()
+    }
+}
+
 /// A commit on its way; awaiting it waits for the disk. Dropping it takes nothing back.
 pub struct Commit(State);
 

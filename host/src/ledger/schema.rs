@@ -178,6 +178,25 @@ pub(super) fn open_as(dir: &Utf8Path, steps: &[&str]) -> Result<(Utf8PathBuf, Co
     Ok((path, conn))
 }
 
+/// The ledger of a data directory that belongs to somebody else, or to nobody, if there is one that can be read.
+pub fn find(dir: &Utf8Path) -> Result<Option<Utf8PathBuf>, LedgerError> {
+    let path = dir.join(FILE);
+    let file = match File::open(&path) {
+        Ok(file) => file,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(disk("opening", &path, &error)),
+    };
+    let known = u32::try_from(STEPS.len()).unwrap_or(u32::MAX);
+    refuse_foreign(&path, &file, known)?;
+    let format = |conn: Connection| conn.query_row("PRAGMA user_version", [], |row| row.get::<_, u32>(0));
+    match open_reader(&path).and_then(format).map_err(|error| broken(&path, &error))? {
+        // Its tables are still to be made.
+        0 => Ok(None),
+        found if found > known => Err(LedgerError::Newer { path: path.to_string(), found, known }),
+        _ => Ok(Some(path)),
+    }
+}
+
 /// Opens a connection that only reads.
 pub fn open_reader(path: &Utf8Path) -> rusqlite::Result<Connection> {
     let conn = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX)?;

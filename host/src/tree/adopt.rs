@@ -71,9 +71,11 @@ pub fn orphans() -> Vec<Stat> {
         Some(pids) => pids.into_iter().filter_map(|pid| proc::stat(pid).ok()).collect(),
         None => proc::all().into_iter().filter(|stat| stat.parent == me).collect(),
     };
+    // Shims lead sessions of their own, and nobody can join another's: a child in our session never was below a shim.
+    let session = proc::stat(me).map_or(0, |stat| stat.session);
     let mut orphans = Vec::new();
     let mut ended = Vec::new();
-    for stat in children.into_iter().filter(|stat| stat.parent == me && !shims.contains_key(&stat.pid)) {
+    for stat in children.into_iter().filter(|stat| stat.parent == me && stat.session != session && !shims.contains_key(&stat.pid)) {
         if stat.lives() {
             orphans.push(stat);
         } else {

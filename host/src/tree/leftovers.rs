@@ -1,32 +1,37 @@
 //! What an earlier host left behind: its shims, which kill their trees by themselves, what those could not, and what
 //! carries the mark of a run. All of it is ended, and what is known then is said for each run.
 //!
-//! A record that tells of its end proves its tree empty, and so does a boot that is over, or an empty cgroup. Where a
-//! shim was killed together with its host, and there was no cgroup, nothing can be proven.
+//! A record that tells of its end proves its tree empty, and so does a boot that is over. Where a shim was killed
+//! together with its host, nothing can be proven, though its cgroup may be empty: a process can leave it; nor where a record
+//! cannot be read. What was ended here is noted in the records, so that it is known also to a host that comes later.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
 use tokio::runtime::Handle;
 
+use super::carriers::{self, Carrier};
 use super::cgroup::Group;
 use super::pidfd::Process;
 use super::proc::Stat;
-use super::records::{self, Record};
-use super::{Ground, Seen, Verdict, control, proc, shim, walk};
+use super::records::{self, Cleared, Record, Records};
+use super::shim::report::NAMED;
+use super::{Ground, Seen, Verdict, control, proc, walk};
 use crate::id::RunId;
 
 /// Between two looks at what does not end.
 const LOOK_AGAIN: Duration = Duration::from_millis(20);
 /// A shim that has not ended its tree after so long is helped from outside.
 const SHIM_TIME: Duration = Duration::from_millis(1_000);
+/// A shim that has nothing below it and does not end after so long is killed: nobody will ever hear of it.
+const SHIM_END: Duration = Duration::from_millis(2_000);
 
 /// What was left of one run.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Left {
-    /// What was killed, by its shims or by us.
+    /// What was killed, by its shims or by us; at most [`NAMED`] are named.
     pub killed: Vec<Seen>,
     /// How many.
     pub killed_total: u64,
@@ -34,50 +39,127 @@ pub struct Left {
     pub verdict: Verdict,
 }
 
-/// Ends what is left of these runs, and says what is known of each.
-pub async fn end_leftovers(ground: &Ground, runs: &[RunId], within: Duration) -> BTreeMap<RunId, Left> {
-    let end = Instant::now() + within;
-    let wanted: Arc<[RunId]> = runs.into();
-    let mut killed: BTreeMap<RunId, BTreeMap<u32, String>> = BTreeMap::new();
-    let begun = Instant::now();
-    loop {
-        let (ground, wanted) = (ground.clone(), Arc::clone(&wanted));
-        let impatient = begun.elapsed() >= SHIM_TIME;
-        let Ok((found, waits)) = control(&Handle::current(), move || round(&ground, &wanted, impatient)).await else { break };
-        let nothing = found.is_empty() && !waits;
-        for (run, seen) in found {
-            killed.entry(run).or_default().insert(seen.pid, seen.name);
-        }
-        if nothing || Instant::now() >= end {
-            break;
-        }
-        tokio::time::sleep(LOOK_AGAIN).await;
+/// How a process of a run was found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, serde::Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum By {
+    /// It is the shim of one of the run's children, or lives below one.
+    Shim,
+    /// It is a member of the run's cgroup.
+    Cgroup,
+    /// It has the run's mark in its environment.
+    Mark,
+}
+
+/// A process of a run that lives.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Living {
+    /// Its id.
+    pub pid: u32,
+    /// Its name.
+    pub name: String,
+    /// It is a shim.
+    pub is_shim: bool,
+    /// How it was found.
+    pub by: BTreeSet<By>,
+    stat: Stat,
+}
+
+impl Living {
+    /// For how long it has been there.
+    #[must_use]
+    pub fn age(&self) -> Duration {
+        let ticks = proc::ticks_now().saturating_sub(self.stat.start);
+        Duration::from_millis(ticks.saturating_mul(1_000) / rustix::param::clock_ticks_per_second().max(1))
     }
-    let judge =
-        |(ground, wanted): (Ground, Arc<[RunId]>)| move || wanted.iter().map(|run| (*run, judge(&ground, *run))).collect::<Vec<_>>();
-    let verdicts = control(&Handle::current(), judge((ground.clone(), wanted))).await.unwrap_or_default();
-    verdicts
-        .into_iter()
-        .map(|(run, (mut by_shims, total, verdict))| {
-            let ours = killed.remove(&run).unwrap_or_default();
-            let total = total + ours.len() as u64;
-            by_shims.extend(ours.into_iter().map(|(pid, name)| Seen { pid, name }));
-            by_shims.sort();
-            by_shims.dedup();
-            by_shims.truncate(shim::report::NAMED);
-            (run, Left { killed: by_shims, killed_total: total, verdict })
+
+    /// Its arguments, as it shows them; empty where it shows none. Anything may be in it.
+    #[must_use]
+    pub fn command(&self) -> String {
+        let line = std::fs::read(format!("/proc/{}/cmdline", self.pid)).unwrap_or_default();
+        let words: Vec<_> = line.split(|byte| *byte == 0).map(String::from_utf8_lossy).collect();
+        words.join(" ").trim_end().to_owned()
+    }
+
+    /// The process above it.
+    #[must_use]
+    pub fn parent(&self) -> u32 {
+        self.stat.parent
+    }
+
+    fn seen(&self) -> Seen {
+        Seen { pid: self.pid, name: self.name.clone() }
+    }
+}
+
+/// What lives of some runs.
+type Survey = BTreeMap<RunId, BTreeMap<u32, Living>>;
+
+/// Looks at these runs and changes nothing: what lives of each, and what is known of it. Blocks for some milliseconds.
+#[must_use]
+pub fn examine(ground: &Ground, runs: &[RunId], carriers: &[Carrier]) -> BTreeMap<RunId, (Vec<Living>, Left)> {
+    let papers: BTreeMap<RunId, Records> = runs.iter().map(|run| (*run, records::of(ground, *run))).collect();
+    let mut survey = survey(Some(ground), &papers, carriers);
+    papers
+        .iter()
+        .map(|(run, records)| {
+            let living = survey.remove(run).unwrap_or_default();
+            let left = judge(ground, records, &living, &BTreeMap::new());
+            (*run, (living.into_values().collect(), left))
         })
         .collect()
 }
 
+/// What lives of these runs, by what its processes say; records are not read.
+#[must_use]
+pub fn living(runs: &[RunId], carriers: &[Carrier]) -> BTreeMap<RunId, Vec<Living>> {
+    let papers = runs.iter().map(|run| (*run, Records::default())).collect();
+    let found = |(run, living): (RunId, BTreeMap<u32, Living>)| (run, living.into_values().collect());
+    survey(None, &papers, carriers).into_iter().map(found).collect()
+}
+
+/// Ends what is left of these runs, and says what is known of each.
+pub async fn end_leftovers(ground: &Ground, runs: &[RunId], within: Duration) -> BTreeMap<RunId, Left> {
+    let wanted: Arc<BTreeSet<RunId>> = Arc::new(runs.iter().copied().collect());
+    let mut killed: BTreeMap<RunId, BTreeMap<u32, String>> = BTreeMap::new();
+    let begun = Instant::now();
+    loop {
+        let (ground, wanted) = (ground.clone(), Arc::clone(&wanted));
+        let patience = begun.elapsed();
+        let Ok((found, nothing)) = control(&Handle::current(), move || round(&ground, &wanted, patience)).await else { break };
+        for (run, seen) in found {
+            killed.entry(run).or_default().insert(seen.pid, seen.name);
+        }
+        if nothing || begun.elapsed() >= within {
+            break;
+        }
+        tokio::time::sleep(LOOK_AGAIN).await;
+    }
+    let ground = ground.clone();
+    control(&Handle::current(), move || {
+        let papers: BTreeMap<RunId, Records> = wanted.iter().map(|run| (*run, records::of(&ground, *run))).collect();
+        let survey = survey(Some(&ground), &papers, &carriers::all());
+        let (none, nobody) = (BTreeMap::new(), BTreeMap::new());
+        let conclude = |(run, records): (&RunId, &Records)| {
+            let ours = killed.get(run).unwrap_or(&nobody);
+            let left = judge(&ground, records, survey.get(run).unwrap_or(&none), ours);
+            note(records, ours, &left);
+            (*run, left)
+        };
+        papers.iter().map(conclude).collect()
+    })
+    .await
+    .unwrap_or_default()
+}
+
 /// Takes away the records and the groups of a run that is judged.
 pub fn forget(ground: &Ground, run: RunId) {
-    for record in records::of(ground, run) {
+    for record in records::of(ground, run).list {
         record.begun.limits.iter().for_each(|dir| Group::forget_v1(dir));
-        if let Some(group) = record.begun.cgroup.as_deref().and_then(Group::recorded) {
+        if let Some(group) = record.group(ground) {
             let _ = group.remove();
             // The run's own, which holds its children's.
-            if let Some(parent) = group.dir().parent().filter(|parent| parent.ends_with(run.to_string())) {
+            if let Some(parent) = group.dir().parent() {
                 let _ = std::fs::remove_dir(parent);
             }
         }
@@ -85,156 +167,182 @@ pub fn forget(ground: &Ground, run: RunId) {
     let _ = std::fs::remove_dir_all(records::dir(ground, run));
 }
 
-/// Kills what is found of these runs; what was found, and whether a shim is still at work.
-fn round(ground: &Ground, runs: &[RunId], impatient: bool) -> (Vec<(RunId, Seen)>, bool) {
-    let mut found = Vec::new();
-    let mut waits = false;
-    let all = proc::all();
-    for run in runs {
-        let shims: Vec<&Stat> = all.iter().filter(|stat| stat.lives() && is_shim_of(stat.pid, *run)).collect();
-        waits |= !shims.is_empty();
-        for stat in &shims {
-            let Some(process) = Process::found(stat, |now| is_shim_of(now.pid, *run)) else { continue };
-            let _ = process.signal(Signal::CONT);
-            if impatient {
-                let below = walk::below(&[stat.pid]);
-                found.extend(kill(&below).into_iter().map(|seen| (*run, seen)));
-                if below.is_empty() {
-                    let _ = process.signal(Signal::KILL);
+/// What lives of these runs; without a ground, groups are not looked at.
+fn survey(ground: Option<&Ground>, papers: &BTreeMap<RunId, Records>, carriers: &[Carrier]) -> Survey {
+    let me = std::process::id();
+    let mut survey = Survey::new();
+    let mut add = |run: RunId, stat: &Stat, is_shim: bool, by: By| {
+        if stat.pid == me || !papers.contains_key(&run) {
+            return;
+        }
+        let living = survey.entry(run).or_default().entry(stat.pid).or_insert_with(|| Living {
+            pid: stat.pid,
+            name: stat.name.clone(),
+            is_shim: false,
+            by: BTreeSet::new(),
+            stat: stat.clone(),
+        });
+        living.is_shim |= is_shim;
+        living.by.insert(by);
+    };
+    for carrier in carriers {
+        add(carrier.run, &carrier.stat, carrier.is_shim, if carrier.is_shim { By::Shim } else { By::Mark });
+        if carrier.is_shim && papers.contains_key(&carrier.run) {
+            for stat in walk::below(&[carrier.stat.pid]) {
+                add(carrier.run, &stat, false, By::Shim);
+            }
+        }
+    }
+    for (run, records) in papers {
+        let groups = ground.into_iter().flat_map(|ground| records.list.iter().filter_map(|record| record.group(ground)));
+        for stat in groups.flat_map(|group| group.members()) {
+            add(*run, &stat, false, By::Cgroup);
+        }
+    }
+    survey
+}
+
+/// Kills what is found of these runs, or has their shims do it; what was killed, and whether nothing was found.
+fn round(ground: &Ground, runs: &BTreeSet<RunId>, patience: Duration) -> (Vec<(RunId, Seen)>, bool) {
+    let carriers = carriers::all();
+    let papers: BTreeMap<RunId, Records> = runs.iter().map(|run| (*run, records::of(ground, *run))).collect();
+    let survey = survey(Some(ground), &papers, &carriers);
+    let mut killed = Vec::new();
+    let groups = papers.values().flat_map(|records| &records.list).filter_map(|record| record.group(ground));
+    let populated: Vec<Group> = groups.filter(|group| group.is_populated().unwrap_or(false)).collect();
+    for group in &populated {
+        if let Err(error) = group.kill() {
+            tracing::debug!(group = %group.dir().display(), %error, "a cgroup of an earlier host cannot be killed");
+        }
+    }
+    for (run, living) in &survey {
+        let only_shims = living.values().all(|process| process.is_shim);
+        for process in living.values() {
+            if process.is_shim {
+                wake(process, only_shims && patience >= SHIM_END);
+            } else if process.by.iter().any(|by| *by != By::Shim) || patience >= SHIM_TIME {
+                // What is in a group is gone with it; it was there to be killed all the same.
+                let held = Process::found(&process.stat, |_| true);
+                let ended = held.map_or(process.by.contains(&By::Cgroup), |held| held.signal(Signal::KILL).is_ok());
+                if ended {
+                    killed.push((*run, process.seen()));
                 }
             }
         }
-        for record in records::of(ground, *run).iter().filter(|record| !record.is_of_another_boot(ground)) {
-            let Some(group) = record.begun.cgroup.as_deref().and_then(Group::recorded) else { continue };
-            let members = group.members();
-            if !members.is_empty() {
-                let _ = group.kill();
-                found.extend(members.iter().map(|stat| (*run, Seen { pid: stat.pid, name: stat.name.clone() })));
-            }
-        }
     }
-    found.extend(kill_marked_once(&all, runs));
-    (found, waits)
+    (killed, survey.is_empty() && populated.is_empty())
+}
+
+/// A shim that was stopped goes on, sees that its host is lost, and ends its tree.
+fn wake(shim: &Living, for_ever: bool) {
+    let still = |now: &Stat| carriers::of(now).is_some_and(|now| now.is_shim);
+    let Some(process) = Process::found(&shim.stat, still) else { return };
+    let _ = process.signal(if for_ever { Signal::KILL } else { Signal::CONT });
 }
 
 /// What is known of a run.
-fn judge(ground: &Ground, run: RunId) -> (Vec<Seen>, u64, Verdict) {
-    let records = records::of(ground, run);
-    let mut killed = Vec::new();
-    let mut total = 0;
-    let mut by: Vec<&str> = Vec::new();
-    let mut open = Vec::new();
-    for record in &records {
-        if let Some(ended) = &record.ended {
-            killed.extend(ended.killed.iter().cloned());
-            total += ended.killed_total;
-        }
-        match how(ground, record) {
-            Some(how) if !by.contains(&how) => by.push(how),
-            Some(_) => {}
-            None => open.push(record),
-        }
-    }
-    let survivors: Vec<Seen> = survivors(ground, run, &records);
-    let verdict = if !survivors.is_empty() {
-        Verdict::Unverified { reason: format!("{} of its processes still live", survivors.len()), survivors }
-    } else if let Some(record) = open.first() {
-        let reason = format!(
-            "the host and the shim of {} were both killed, and there was no cgroup: what left it unmarked cannot be found",
-            record.begun.program
-        );
-        Verdict::Unverified { reason, survivors }
-    } else if records.is_empty() {
-        Verdict::Never
-    } else {
-        by.push("scan");
-        Verdict::Empty(by.into_iter().map(str::to_owned).collect())
+fn judge(ground: &Ground, records: &Records, living: &BTreeMap<u32, Living>, ours: &BTreeMap<u32, String>) -> Left {
+    let ended = || records.list.iter().filter_map(|record| record.ended.as_ref());
+    let mut killed: Vec<Seen> = ended().flat_map(|ended| ended.killed.iter().cloned()).collect();
+    let mut killed_total: u64 = ended().map(|ended| ended.killed_total).sum();
+    // Lists that are cut short may leave out what both have killed.
+    let all_named = killed.len() as u64 == killed_total;
+    let by_others = records.cleared().into_iter().flat_map(|cleared| cleared.killed.iter().cloned());
+    let here = ours.iter().map(|(pid, name)| Seen { pid: *pid, name: name.clone() });
+    let named: BTreeSet<u32> = killed.iter().map(|seen| seen.pid).collect();
+    let more: Vec<Seen> = by_others.chain(here).filter(|seen| !named.contains(&seen.pid)).collect::<BTreeSet<_>>().into_iter().collect();
+    let more_total = (more.len() as u64).max(records.cleared().map_or(0, |cleared| cleared.killed_total));
+    killed_total = if all_named { killed_total + more_total } else { killed_total.max(more_total) };
+    killed.extend(more);
+    killed.sort();
+    killed.dedup();
+    killed.truncate(NAMED);
+    Left { verdict: verdict(ground, records, living, !killed.is_empty()), killed, killed_total }
+}
+
+fn verdict(ground: &Ground, records: &Records, living: &BTreeMap<u32, Living>, some_killed: bool) -> Verdict {
+    let unverified = |reason: String| {
+        // A shim is named where nothing else is.
+        let processes: Vec<Seen> = living.values().filter(|process| !process.is_shim).map(Living::seen).collect();
+        let survivors = if processes.is_empty() { living.values().map(Living::seen).collect() } else { processes };
+        Verdict::Unverified { reason, survivors: survivors.into_iter().take(NAMED).collect() }
     };
-    (killed, total, verdict)
+    if !living.is_empty() {
+        let processes = living.values().filter(|process| !process.is_shim).count();
+        return unverified(match processes {
+            0 => "a shim has not said that its tree is empty, though nothing of it can be seen".into(),
+            count => format!("{count} of its processes still live"),
+        });
+    }
+    if let Some(why) = records.unreadable.first() {
+        return unverified(format!("a record of it cannot be read: {why}"));
+    }
+    if records.list.is_empty() {
+        return if some_killed { unverified("its records are gone: what left it unmarked cannot be found".into()) } else { Verdict::Never };
+    }
+    let mut by: BTreeSet<&str> = BTreeSet::new();
+    for record in &records.list {
+        match (how(ground, record), records.cleared()) {
+            (Err(why), _) => return unverified(why),
+            (Ok(how), _) if !how.is_empty() => by.extend(how),
+            // Noted of the whole run, by whoever looked.
+            (Ok(_), Some(cleared)) => by.extend(cleared.by.iter().map(String::as_str)),
+            (Ok(_), None) => {
+                return unverified(format!(
+                    "the host and the shim of {} were both killed: nothing of it can be seen, but what left its cgroup and cleared its environment \
+                     could not be",
+                    record.begun.program
+                ));
+            }
+        }
+    }
+    by.insert("scan");
+    let known = ["boot", "cgroup", "walk", "scan"];
+    Verdict::Empty(known.into_iter().filter(|how| by.contains(how)).map(str::to_owned).collect())
 }
 
-/// How it is known that the tree of a record is empty.
-fn how(ground: &Ground, record: &Record) -> Option<&'static str> {
+/// How it is known that the tree of a record is empty; nothing: it is not known. The error: what speaks against it.
+fn how(ground: &Ground, record: &Record) -> Result<Vec<&'static str>, String> {
     if record.is_of_another_boot(ground) {
-        return Some("boot");
+        return Ok(vec!["boot"]);
     }
-    // Its shim had no child any more; or it came to start nothing.
-    if record.ended.is_some() || record.shim.is_none() {
-        return Some("walk");
+    let mut how = Vec::new();
+    match record.group(ground).map(|group| group.is_populated()) {
+        Some(Ok(true)) => return Err("its cgroup is not empty, though nothing of it can be seen".into()),
+        Some(Ok(false)) => how.push("cgroup"),
+        Some(Err(_)) | None => {}
     }
-    let group = record.begun.cgroup.as_deref().and_then(Group::recorded)?;
-    group.is_populated().is_ok_and(|populated| !populated).then_some("cgroup")
-}
-
-fn survivors(ground: &Ground, run: RunId, records: &[Record]) -> Vec<Seen> {
-    let all = proc::all();
-    let marked = all.iter().filter(|stat| is_ours_of(stat, &[run]).is_some()).cloned();
-    let shims: Vec<u32> = all.iter().filter(|stat| stat.lives() && is_shim_of(stat.pid, run)).map(|stat| stat.pid).collect();
-    let grouped = records
-        .iter()
-        .filter(|record| !record.is_of_another_boot(ground))
-        .filter_map(|record| Group::recorded(record.begun.cgroup.as_deref()?))
-        .flat_map(|group| group.members());
-    let mut left: Vec<Seen> =
-        marked.chain(walk::below(&shims)).chain(grouped).map(|stat| Seen { pid: stat.pid, name: stat.name }).collect();
-    left.sort();
-    left.dedup();
-    left
-}
-
-/// Kills what carries the mark of these runs, round by round until a scan finds none or the time is over; what was found.
-pub async fn kill_marked(runs: &[RunId], within: Duration) -> Vec<(RunId, Seen)> {
-    let end = Instant::now() + within;
-    let mut killed = BTreeMap::new();
-    while !runs.is_empty() {
-        let wanted = runs.to_vec();
-        let Ok(found) = control(&Handle::current(), move || kill_marked_once(&proc::all(), &wanted)).await else { break };
-        if found.is_empty() {
-            break;
-        }
-        killed.extend(found.into_iter().map(|(run, seen)| (seen.pid, (run, seen))));
-        if Instant::now() >= end {
-            break;
-        }
-        tokio::time::sleep(LOOK_AGAIN).await;
+    // Its shim had no child any more; or there was none that could have started anything.
+    if record.ended.is_some() || (record.shim.is_none() && record.is_bare) {
+        how.push("walk");
+        return Ok(how);
     }
-    killed.into_values().collect()
+    // An empty cgroup alone proves little: a process may leave it, where it may write to another.
+    Ok(Vec::new())
 }
 
-fn kill_marked_once(all: &[Stat], runs: &[RunId]) -> Vec<(RunId, Seen)> {
-    let mut found = Vec::new();
-    for stat in all {
-        let Some(run) = is_ours_of(stat, runs) else { continue };
-        if let Some(process) = Process::found(stat, |now| proc::mark(now.pid) == Some(run)) {
-            let _ = process.signal(Signal::KILL);
-            found.push((run, process.seen()));
-        }
+/// Leaves word of what was ended here, for a host that comes later.
+fn note(records: &Records, ours: &BTreeMap<u32, String>, left: &Left) {
+    let Verdict::Empty(by) = &left.verdict else { return };
+    if ours.is_empty() {
+        return;
     }
-    found
-}
-
-/// The one of these runs whose mark a living process of ours carries.
-fn is_ours_of(stat: &Stat, runs: &[RunId]) -> Option<RunId> {
-    if !stat.lives() || stat.pid == std::process::id() || !proc::is_ours(stat.pid) {
-        return None;
+    let told: BTreeSet<u32> =
+        records.list.iter().filter_map(|record| record.ended.as_ref()).flat_map(|ended| &ended.killed).map(|seen| seen.pid).collect();
+    let earlier = records.cleared().into_iter().flat_map(|cleared| cleared.killed.iter().cloned());
+    let mut killed: Vec<Seen> = ours.iter().map(|(pid, name)| Seen { pid: *pid, name: name.clone() }).chain(earlier).collect();
+    killed.retain(|seen| !told.contains(&seen.pid));
+    killed.sort();
+    killed.dedup();
+    if killed.is_empty() {
+        return;
     }
-    proc::mark(stat.pid).filter(|run| runs.contains(run))
+    let killed_total = killed.len() as u64;
+    killed.truncate(NAMED);
+    if let Err(error) = records.note(&Cleared { by: by.clone(), killed, killed_total }) {
+        tracing::debug!(%error, "what was ended of a run could not be noted");
+    }
 }
 
-/// Kills these; what was there to be killed.
-fn kill(found: &[Stat]) -> Vec<Seen> {
-    found
-        .iter()
-        .filter_map(|stat| {
-            let process = Process::found(stat, |_| true)?;
-            process.signal(Signal::KILL).ok().map(|()| process.seen())
-        })
-        .collect()
-}
-
-/// Whether this process is a shim of this run: by its arguments, and its name.
-fn is_shim_of(pid: u32, run: RunId) -> bool {
-    let Ok(line) = std::fs::read(format!("/proc/{pid}/cmdline")) else { return false };
-    let mut args = line.split(|byte| *byte == 0).skip(1);
-    args.next() == Some(shim::COMMAND.as_bytes()) && args.next() == Some(run.to_string().as_bytes()) && proc::is_ours(pid)
-}
+#[cfg(test)]
+mod tests;

@@ -11,12 +11,14 @@
 //! A program that cannot be executed is a [`SpawnError::Exec`] and nothing was started.
 
 mod adopt;
+pub mod carriers;
 pub mod cgroup;
 mod follow;
 mod ground;
 mod kill;
 mod leftovers;
 mod limit;
+pub mod orphans;
 mod pidfd;
 mod proc;
 mod prove;
@@ -43,8 +45,8 @@ use self::cgroup::Group;
 pub use self::cgroup::controllers::{Controller, Controllers, Missing, Way};
 pub use self::cgroup::limit::Breach;
 use self::cgroup::limit::Held;
-pub use self::ground::{Ground, GroundError};
-pub use self::leftovers::{Left, end_leftovers, forget as forget_leftovers, kill_marked};
+pub use self::ground::{Ground, GroundError, Holding};
+pub use self::leftovers::{By, Left, Living, end_leftovers, examine, forget as forget_leftovers, living};
 use self::pidfd::Process;
 pub(crate) use self::proc::MARK;
 pub(crate) use self::readiness::register;

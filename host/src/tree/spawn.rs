@@ -6,6 +6,7 @@
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::os::unix::net::UnixStream;
 use std::process::{Command, Stdio};
 use std::sync::OnceLock;
@@ -123,11 +124,11 @@ pub fn start(
 /// Makes the record of a child, with its first line.
 fn record(ground: &Ground, run: RunId, number: u64, begun: &Begun) -> io::Result<OwnedFd> {
     let dir = ground.records().join(run.to_string());
-    std::fs::create_dir_all(&dir)?;
-    let file = File::options().append(true).create(true).open(dir.join(number.to_string()))?;
+    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(&dir)?;
+    let file = File::options().append(true).create(true).mode(0o600).open(dir.join(number.to_string()))?;
     let mut line = serde_json::to_vec(begun)?;
     line.push(b'\n');
-    append(&file, &line);
+    append(&file, &line)?;
     Ok(file.into())
 }
 

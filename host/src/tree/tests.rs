@@ -1,5 +1,4 @@
 use std::io::Read;
-use std::process::Stdio;
 
 use super::*;
 use crate::config::Cgroup;
@@ -222,26 +221,6 @@ async fn a_storm_of_starts_does_not_outlive_a_kill() {
     assert_eq!(tree.prove(SOON).await, Verdict::Empty(vec!["walk".into(), "scan".into()]));
     assert!(!tree.is_alive());
     assert_eq!(marked(run), Vec::<String>::new());
-}
-
-#[tokio::test]
-async fn leftovers_are_known_by_their_mark() {
-    let (gone, other) = (RunId::random(), RunId::random());
-    let start = |run: RunId| {
-        let mut command = std::process::Command::new("/bin/sleep");
-        command.arg("3000").env(MARK, run.to_string()).stdin(Stdio::null());
-        command.spawn().unwrap()
-    };
-    let (mut left, mut kept) = (start(gone), start(other));
-    until("both", || marked(gone).len() + marked(other).len() == 2).await;
-    assert_eq!(mark_of(left.id()), [gone]);
-    let found = kill_marked(&[gone, RunId::random()], SOON).await;
-    assert_eq!(found, [(gone, Seen { pid: left.id(), name: "sleep".into() })]);
-    assert!(!left.wait().unwrap().success());
-    assert_eq!(kept.try_wait().unwrap(), None);
-    kept.kill().unwrap();
-    kept.wait().unwrap();
-    assert_eq!(kill_marked(&[gone], SOON).await, []);
 }
 
 #[tokio::test]

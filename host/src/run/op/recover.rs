@@ -1,4 +1,7 @@
 //! After a restart: what an earlier host left behind is found, ended, and said to be lost.
+//!
+//! What there is of it is written down before anybody is served, so that no run of this host is ever taken for one of
+//! an earlier one. Ending it goes on beside serving: only calls about these runs and their sessions wait for it.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -13,52 +16,72 @@ use crate::run::status::{Ending, State, Status};
 use crate::tree::{Left, Verdict, end_leftovers, forget_leftovers, records};
 
 /// However the recovery ends: those who wait for it must not wait for ever.
-struct Recovered<'a>(&'a Manager);
+struct Recovered(Manager);
 
-impl Drop for Recovered<'_> {
+impl Drop for Recovered {
     fn drop(&mut self) {
         self.0.mark_recovered();
     }
 }
 
 impl Manager {
-    /// Ends what an earlier host left behind. Runs beside serving; calls about the runs in question wait for it.
-    pub async fn recover(&self) {
-        let _done = Recovered(self);
-        let ground = &self.inner.ground;
-        let rows = match self.inner.ledger.unfinished() {
-            Ok(rows) => rows,
-            Err(error) => return tracing::error!(%error, "runs of an earlier host could not be looked up"),
-        };
-        let rows: Vec<_> = rows.into_iter().filter(|row| self.find_live(row.id).is_none()).collect();
+    /// Looks up what an earlier host left behind; to be called before anybody is served. What is given back ends it, and
+    /// is over at once where nothing was left.
+    pub fn recover(&self) -> impl Future<Output = ()> + Send + use<> {
+        let done = Recovered(self.clone());
+        let rows = self.inner.ledger.unfinished().unwrap_or_else(|error| {
+            // Their processes are ended all the same, as far as there are records of them.
+            tracing::error!(%error, "runs of an earlier host could not be looked up");
+            Vec::new()
+        });
         // Also those whose end was written, but whose records were not taken away any more.
-        let mut ids: BTreeSet<RunId> = records::runs(ground).into_iter().filter(|run| self.find_live(*run).is_none()).collect();
-        ids.extend(rows.iter().map(|row| row.id));
-        let ids: Vec<RunId> = ids.into_iter().collect();
-        let mut left = end_leftovers(ground, &ids, self.policy().config().stop.prove).await;
+        let mut runs: BTreeSet<RunId> = records::runs(&self.inner.ground).into_iter().collect();
+        runs.extend(rows.iter().map(|row| row.id));
+        async move {
+            if !runs.is_empty() {
+                done.0.end_all(rows, runs.into_iter().collect()).await;
+            }
+        }
+    }
+
+    async fn end_all(&self, rows: Vec<RunRow>, runs: Vec<RunId>) {
+        let ground = &self.inner.ground;
+        let mut left = end_leftovers(ground, &runs, self.policy().config().stop.prove).await;
         for row in rows {
-            let Some(left) = left.remove(&row.id) else { continue };
-            let proven = !matches!(left.verdict, Verdict::Unverified { .. });
-            tracing::info!(run = %row.id, killed = left.killed_total, proven, "ends a run of an earlier host");
             let run = row.id;
-            self.end_left_behind(row, left).await;
-            if proven {
+            // The look itself failed: nothing is known, and that is said.
+            let left = left.remove(&run).unwrap_or_else(|| Left {
+                killed: Vec::new(),
+                killed_total: 0,
+                verdict: Verdict::Unverified { reason: "the host could not look".into(), survivors: Vec::new() },
+            });
+            let proven = !matches!(left.verdict, Verdict::Unverified { .. });
+            tracing::info!(%run, killed = left.killed_total, proven, "ends a run of an earlier host");
+            // What proves it stays as long as its end is not on disk.
+            if self.end_left_behind(row, left).await && proven {
                 forget_leftovers(ground, run);
             }
         }
         for (run, left) in left {
-            if !matches!(left.verdict, Verdict::Unverified { .. }) {
+            if matches!(left.verdict, Verdict::Unverified { .. }) {
+                tracing::warn!(%run, verdict = ?left.verdict, "something of a run that has ended may live; `falconer check --orphans` says more");
+            } else {
                 forget_leftovers(ground, run);
             }
         }
     }
 
-    async fn end_left_behind(&self, row: RunRow, left: Left) {
-        let status = Status::from_word(&row.status).unwrap_or(Status::Running);
+    /// Gives whether its end is on disk.
+    async fn end_left_behind(&self, row: RunRow, left: Left) -> bool {
+        let mut status = Status::from_word(&row.status).unwrap_or(Status::Running);
+        if status == Status::Queued && left.verdict != Verdict::Never {
+            // It had begun, and that had not come to the disk.
+            status = Status::Running;
+        }
         let view = view_of(row.clone());
         let (live, _ear) = Live::new(row);
         live.publish(|seen| seen.outline = view.outline);
-        self.close(live, status, left_behind(status, left)).await;
+        self.close(live, status, left_behind(status, left)).await
     }
 
     /// Ends a run whose supervisor broke down.
@@ -85,7 +108,8 @@ impl Manager {
         }
     }
 
-    async fn close(&self, live: Arc<Live>, status: Status, ending: Ending) {
+    /// Gives whether the end is on disk.
+    async fn close(&self, live: Arc<Live>, status: Status, ending: Ending) -> bool {
         let quota = Quota { events: u64::MAX, bytes: u64::MAX };
         let mut record = Record::new(live, self.inner.ledger.clone(), self.inner.artifacts.clone(), quota);
         record.resume(match status {
@@ -94,8 +118,10 @@ impl Manager {
         });
         record.end(ending).await;
         record.submit().await;
-        if let Err(fault) = record.settled().await {
+        let settled = record.settled().await;
+        if let Err(fault) = &settled {
             tracing::error!(run = %record.run(), %fault, "the end of a run is not on disk");
         }
+        settled.is_ok()
     }
 }

@@ -94,22 +94,21 @@ impl Shim {
         let launched = {
             // Before anything is started: a record without this line is one of a shim that started nothing.
             let record = File::from(order.parts.record.try_clone()?);
-            append(&record, &Report::Shim(me).line());
-            launch::launch(&order)
+            append(&record, &Report::Shim(me).line()).and_then(|()| launch::launch(&order))
         };
         let record = File::from(order.parts.record);
         let launched = match launched {
             Ok(launched) => launched,
             Err(error) => {
                 let refused = Report::Refused { errno: error.raw_os_error().unwrap_or(libc::EIO) };
-                append(&record, &refused.line());
+                let _ = append(&record, &refused.line());
                 rustix::io::write(&socket, &refused.line())?;
                 return Ok(None);
             }
         };
         let start = proc::stat(launched.pid).map_or(0, |stat| stat.start);
         let started = Report::Started(Identity { pid: launched.pid, start }).line();
-        append(&record, &started);
+        let _ = append(&record, &started);
         let mut shim = Self {
             socket,
             signals,
@@ -179,7 +178,7 @@ impl Shim {
             // Its number may come again below us.
             self.program = 0;
             let exited = Report::Exited(exit).line();
-            append(&self.record, &exited);
+            let _ = append(&self.record, &exited);
             self.unsent.extend(exited);
         } else if self.unsent.len() < UNSENT {
             self.unsent.extend(Report::Stray { process: Seen { pid, name }, exit }.line());
@@ -217,7 +216,7 @@ impl Shim {
     fn end(&mut self, why: Why) {
         let killed = std::mem::take(&mut self.killed);
         let ended = Report::Ended { why, killed_total: killed.total(), killed: killed.named() }.line();
-        append(&self.record, &ended);
+        let _ = append(&self.record, &ended);
         self.unsent.extend(ended);
         let _ = self.socket.set_nonblocking(false);
         let _ = self.socket.set_write_timeout(Some(kill::LAST_WORD));

@@ -96,9 +96,10 @@ impl Report {
     }
 }
 
-/// Appends a line to a record. Where it cannot be written (a full disk), the next host trusts this record less.
-pub fn append(record: &File, line: &[u8]) {
-    let _ = (&mut &*record).write_all(line);
+/// Appends a line to a record. Where it cannot be written (a full disk), nothing may be started: the next host would
+/// take the run for one that had no process. What comes after the start may be missing: it trusts this record less then.
+pub fn append(record: &File, line: &[u8]) -> std::io::Result<()> {
+    (&mut &*record).write_all(line)
 }
 
 #[cfg(test)]

@@ -1,0 +1,430 @@
+//! `falconer check --orphans`: what an earlier host left behind is found, named, and ended, and nothing else is touched.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::{Value, json};
+
+use crate::client::Client;
+use crate::host::{Host, USUAL};
+use crate::patience::until;
+use crate::processes::{Seen, with_environment};
+
+/// A child, one in a session of its own, and one that has no mark either; says all three pids, and waits.
+const FAMILY: &str = "setsid sleep 1000 & echo pid $!; env -i /usr/bin/setsid /bin/sleep 1000 & echo pid $!; echo pid $$; wait";
+
+fn host(cgroup: &str) -> Host {
+    Host::with(&USUAL.replace("[host]", &format!("[host]\ncgroup = \"{cgroup}\"")))
+}
+
+/// Whether trees are put into cgroups here.
+fn has_cgroups() -> bool {
+    let host = Host::usual();
+    let checked: Value = serde_json::from_str(&host.run(&["check", "--json"]).out).unwrap();
+    let trees = checked["findings"]["host"].as_array().unwrap().iter().find(|finding| finding["subject"] == "trees").cloned();
+    trees.unwrap()["message"].as_str().unwrap().starts_with("cgroup v2")
+}
+
+/// The ways in which trees can be held here.
+fn ways() -> Vec<&'static str> {
+    if has_cgroups() {
+        return vec!["off", "auto"];
+    }
+    eprintln!("no cgroup can be made here: held by shims only");
+    vec!["off"]
+}
+
+/// A run with a family, in a session that can go on, and what it consists of.
+fn family(host: &Host, client: &Client) -> (String, Vec<Seen>) {
+    let session = client.run(host.hostile(json!({ "mode": "echo" })))["session_id"].clone();
+    let mut request = host.hostile(json!({ "mode": "spawn", "program": "sh", "args": ["-c", FAMILY] }));
+    request["session_id"] = session;
+    let run = client.spawn(request);
+    let pids = until("three pids in the output", || {
+        let events = client.events(&run);
+        let output: String = events.iter().filter_map(|event| event["data"]["text"].as_str()).collect();
+        let pids: Vec<u32> = output.lines().filter_map(|line| line.strip_prefix("pid ")?.parse().ok()).collect();
+        (pids.len() == 3).then_some(pids)
+    });
+    // Until both have become what they are to be.
+    for pid in &pids[..2] {
+        until("a sleep", || fs::read_to_string(format!("/proc/{pid}/comm")).is_ok_and(|name| name.trim() == "sleep").then_some(()));
+    }
+    (run, pids.into_iter().map(|pid| Seen::of(pid).expect("a living child")).collect())
+}
+
+/// The shims of a run.
+fn shims(run: &str) -> Vec<Seen> {
+    let wanted = format!("shim\0{run}\0");
+    let pids = fs::read_dir("/proc").unwrap().filter_map(|entry| entry.ok()?.file_name().to_str()?.parse::<u32>().ok());
+    pids.filter(|pid| fs::read(format!("/proc/{pid}/cmdline")).is_ok_and(|line| line.ends_with(wanted.as_bytes())))
+        .filter_map(Seen::of)
+        .collect()
+}
+
+fn signal(process: Seen, signal: Signal) {
+    kill_process(Pid::from_raw(process.pid.cast_signed()).unwrap(), signal).unwrap();
+}
+
+/// Loses the host, while the shims of the run are stopped: all that is below them lives on.
+fn lose(host: &Host, client: Client, run: &str) -> Vec<Seen> {
+    let shims = shims(run);
+    assert!(!shims.is_empty());
+    for shim in &shims {
+        signal(*shim, Signal::STOP);
+    }
+    host.crash();
+    drop(client);
+    shims
+}
+
+/// What is said of this host's own: how the command ended, and the runs. What others left on the machine is not ours to count.
+fn orphans(host: &Host, arguments: &[&str]) -> (bool, Vec<Value>) {
+    let ended = host.run(&[&["check", "--orphans", "--json"], arguments].concat());
+    let said: Value = serde_json::from_str(&ended.out).unwrap_or_else(|error| panic!("{error}: {ended:?}"));
+    let code = if said["ok"] == true { 0 } else { 1 };
+    assert_eq!(ended.code, Some(code), "{ended:?}");
+    let runs: Vec<Value> = said["runs"].as_array().unwrap().clone();
+    let own: Vec<Value> = runs.into_iter().filter(|run| run["data_dir"] == json!(host.data())).collect();
+    let proven = own.iter().all(|run| run["processes"] == json!([]) && run["proof"]["outcome"] != "unverified");
+    (proven, own)
+}
+
+fn words(list: &Value) -> Vec<&str> {
+    list.as_array().unwrap().iter().map(|word| word.as_str().unwrap()).collect()
+}
+
+fn pids(list: &Value) -> Vec<u64> {
+    list.as_array().unwrap().iter().map(|process| process["pid"].as_u64().unwrap()).collect()
+}
+
+#[track_caller]
+fn nothing_lives(run: &str, family: &[Seen]) {
+    assert!(family.iter().all(|process| !process.lives()), "{family:?}");
+    assert_eq!(with_environment(&format!("FALCONER_RUN_ID={run}")), []);
+    assert_eq!(shims(run), []);
+}
+
+#[test]
+fn trees_whose_shims_were_stopped_are_named_and_ended() {
+    for way in ways() {
+        let host = host(way);
+        let client = host.client();
+        let (run, family) = family(&host, &client);
+        let shims = lose(&host, client, &run);
+
+        let (nothing, runs) = orphans(&host, &[]);
+        assert!(!nothing);
+        let [found] = &runs[..] else { panic!("{runs:?}") };
+        assert_eq!((&found["run_id"], &found["status"], &found["backend"]), (&json!(run), &json!("running"), &json!("hostile")));
+        let mut by = vec!["shim", "mark", "record", "ledger"];
+        by.extend((way == "auto").then_some("cgroup"));
+        for by in by {
+            assert!(words(&found["found_by"]).contains(&by), "{way} {by}: {found}");
+        }
+        let processes = found["processes"].as_array().unwrap();
+        for process in family.iter().chain(&shims) {
+            let named = processes.iter().find(|named| named["pid"] == process.pid).unwrap_or_else(|| panic!("{process:?}: {found}"));
+            assert_eq!(named["shim"], json!(shims.contains(process)));
+            assert!(!named["command"].as_str().unwrap().is_empty() && named["age_ms"].is_u64(), "{named}");
+        }
+        assert!(family.iter().all(|process| process.lives()), "a look ends nothing");
+        let told = host.run(&["check", "--orphans"]);
+        assert_eq!(told.code, Some(1), "{told:?}");
+        for word in [run.as_str(), "sleep 1000", "--kill", &family[0].pid.to_string()] {
+            assert!(told.out.contains(word), "{word}: {}", told.out);
+        }
+
+        let (nothing, runs) = orphans(&host, &["--kill"]);
+        assert!(nothing, "{way} {runs:?}");
+        nothing_lives(&run, &family);
+        let killed = pids(&runs[0]["killed"]);
+        assert!(family.iter().all(|process| killed.contains(&u64::from(process.pid))), "{way} {runs:?}");
+        assert_eq!((&runs[0]["ended"], &runs[0]["proof"]["outcome"]), (&json!(true), &json!("empty")));
+        let (nothing, _) = orphans(&host, &[]);
+        assert!(nothing);
+
+        let client = host.client();
+        let view = client.ended(&run);
+        assert_eq!((&view["status"], &view["receipt"]["proof"]["outcome"]), (&json!("lost"), &json!("empty")), "{way} {view}");
+        assert_eq!(pids(&view["receipt"]["killed"]), killed, "what was killed is not forgotten");
+        until("its records to be taken away", || (!host.data().join("trees").join(&run).exists()).then_some(()));
+        assert_eq!(client.run(host.hostile(json!({ "mode": "echo" })))["status"], "completed");
+    }
+}
+
+#[test]
+fn without_their_shims_trees_are_ended_as_far_as_they_can_be_seen_and_nothing_is_proven() {
+    for way in ways() {
+        let host = host(way);
+        let client = host.client();
+        let (run, family) = family(&host, &client);
+        let session = client.get(&run)["session_id"].clone();
+        for shim in lose(&host, client, &run) {
+            shim.kill();
+        }
+        let [marked, unmarked, program] = family[..] else { panic!("{family:?}") };
+        until("the program to end with its shim", || (!program.lives()).then_some(()));
+        assert!(marked.lives() && unmarked.lives());
+
+        let (nothing, runs) = orphans(&host, &["--kill"]);
+        assert!(!nothing, "{runs:?}");
+        assert!(!marked.lives());
+        let killed = pids(&runs[0]["killed"]);
+        assert!(killed.contains(&u64::from(marked.pid)), "{runs:?}");
+        assert_eq!(runs[0]["proof"]["outcome"], "unverified", "what nobody can know of it is not guessed: {runs:?}");
+        // A cgroup reaches what lost its mark, if it did not leave.
+        assert_eq!(unmarked.lives(), way != "auto");
+        unmarked.kill();
+        let told = host.run(&["check", "--orphans"]);
+        assert!(told.code == Some(1) && told.out.contains("both killed"), "{told:?}");
+
+        let client = host.client();
+        let view = client.ended(&run);
+        assert_eq!((&view["status"], &view["receipt"]["proof"]["outcome"]), (&json!("lost"), &json!("unverified")), "{view}");
+        assert!(host.data().join("trees").join(&run).exists(), "what is not proven is kept");
+        let mut again = host.hostile(json!({ "mode": "echo" }));
+        again["session_id"] = session;
+        let refusal = client.refused("spawn_run", again.clone(), "not_continuable");
+        assert!(refusal.hint.is_some_and(|hint| hint.contains("--forget")), "a session opens again only when that is proven");
+
+        // Or when a person says so, beside the daemon.
+        let other = host.run(&["check", "--orphans", "--forget", "run_aaaaaaaaaaaaaaaa"]);
+        assert!(other.code != Some(0) && other.err.contains("no records"), "{other:?}");
+        host.run(&["check", "--orphans", "--forget", &run]).well();
+        assert_eq!(client.run(again)["status"], "completed");
+        assert_eq!(host.run(&["check", "--orphans"]).code, Some(0));
+    }
+}
+
+#[test]
+fn a_sessions_next_run_waits_until_the_lost_one_is_ended() {
+    let host = Host::usual();
+    let client = host.client();
+    let (run, family) = family(&host, &client);
+    let session = client.get(&run)["session_id"].clone();
+    lose(&host, client, &run);
+    let client = host.client();
+    let mut next = host.hostile(json!({ "mode": "echo" }));
+    next["session_id"] = session;
+    let next = client.spawn(next);
+    nothing_lives(&run, &family);
+    let next = client.ended(&next);
+    assert_eq!(next["status"], "completed", "{next}");
+    assert_eq!(client.get(&run)["receipt"]["proof"]["outcome"], "empty");
+}
+
+#[test]
+fn what_a_living_daemon_holds_is_no_orphan() {
+    let host = Host::usual();
+    let client = host.client();
+    let (run, family) = family(&host, &client);
+    for arguments in [&[][..], &["--kill"]] {
+        let (nothing, runs) = orphans(&host, arguments);
+        assert!(nothing && runs.is_empty(), "{runs:?}");
+    }
+    let told = host.run(&["check", "--orphans", "--kill"]);
+    assert!(told.out.contains("serves it and holds 1 run"), "{told:?}");
+    assert!(family.iter().all(|process| process.lives()));
+    assert_eq!(client.get(&run)["status"], "running");
+    assert_eq!(client.cancel(&run)["status"], "cancelled");
+    assert_eq!(host.run(&["check", "--kill"]).code, Some(2), "only what was looked for is ended");
+}
+
+/// A process that says of itself whose it is; it ends with the test.
+struct Marked(std::process::Child);
+
+impl Marked {
+    fn start(run: &str, data: Option<&Path>) -> Self {
+        let mut command = Command::new("/bin/sleep");
+        command.arg("1000").env_clear().env("FALCONER_RUN_ID", run).stdin(Stdio::null());
+        if let Some(data) = data {
+            command.env("FALCONER_DATA_DIR", data);
+        }
+        let child = command.spawn().unwrap();
+        until("its environment", || {
+            with_environment(&format!("FALCONER_RUN_ID={run}")).iter().any(|seen| seen.pid == child.id()).then_some(())
+        });
+        Self(child)
+    }
+    fn lives(&self) -> bool {
+        Seen::of(self.0.id()).is_some()
+    }
+}
+
+impl Drop for Marked {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+#[test]
+fn what_is_of_another_host_is_listed_and_left_alone() {
+    let (host, other) = (Host::usual(), Host::usual());
+    fs::create_dir(other.data()).unwrap();
+    let theirs = Marked::start("run_bbbbbbbbbbbbbbbb", Some(&other.data()));
+    let silent = Marked::start("run_cccccccccccccccc", None);
+    let torn = [Marked::start("run_dddddddddddddddd", Some(&host.data())), Marked::start("run_dddddddddddddddd", Some(&other.data()))];
+    let held = Marked::start("run_eeeeeeeeeeeeeeee", Some(&host.path("gone")));
+    let said: Value = serde_json::from_str(&host.run(&["check", "--orphans", "--kill", "--json"]).out).unwrap();
+    let others = said["others"].as_array().unwrap();
+    let of = |run: &str| others.iter().find(|other| other["runs"].as_array().unwrap().iter().any(|known| known["run_id"] == run)).unwrap();
+    assert_eq!(of("run_bbbbbbbbbbbbbbbb")["data_dir"], json!(other.data()));
+    assert_eq!((&of("run_cccccccccccccccc")["why"], &of("run_dddddddddddddddd")["why"]), (&json!("unknown"), &json!("unknown")));
+    assert_eq!(
+        (&of("run_eeeeeeeeeeeeeeee")["why"], &of("run_eeeeeeeeeeeeeeee")["holder"]["pid"]),
+        (&json!("held"), &json!(std::process::id()))
+    );
+    let told = host.run(&["check", "--orphans", "--kill"]).out;
+    let look = format!("falconer check --orphans --data-dir {}", other.data().display());
+    assert!(told.contains(&look), "{told}");
+    assert!([&theirs, &silent, &held].into_iter().chain(&torn).all(Marked::lives));
+
+    // Looked at from there, it is that host's own, and what it left unknown to its own records is ended, though not proven.
+    let (nothing, runs) = orphans(&other, &["--kill"]);
+    assert!(!nothing && runs.iter().any(|run| run["run_id"] == "run_bbbbbbbbbbbbbbbb"), "{runs:?}");
+    assert!(!theirs.lives() && silent.lives() && torn.iter().all(Marked::lives));
+    assert_eq!(orphans(&other, &[]), (true, Vec::new()));
+}
+
+#[test]
+fn what_is_nobodys_is_ended_where_no_host_can_be() {
+    let host = Host::usual();
+    let gone = host.path("gone");
+    let run = "run_ffffffffffffffff";
+    fs::create_dir(&gone).unwrap();
+    // Its parent ends at once: it is given to the first process, as whatever outlives its host.
+    let started = Command::new("/bin/sh")
+        .args(["-c", "/bin/sleep 1000 >/dev/null 2>&1 &"])
+        .env_clear()
+        .env("FALCONER_RUN_ID", run)
+        .env("FALCONER_DATA_DIR", &gone)
+        .stdin(Stdio::null())
+        .status();
+    assert!(started.unwrap().success());
+    let orphan = until("the orphan", || {
+        let found = with_environment(&format!("FALCONER_RUN_ID={run}"));
+        found.into_iter().find(|seen| fs::read_to_string(format!("/proc/{}/comm", seen.pid)).is_ok_and(|name| name.trim() == "sleep"))
+    });
+    let above = fs::read_to_string(format!("/proc/{}/stat", orphan.pid)).unwrap();
+    let above = above[above.rfind(')').unwrap() + 2..].split(' ').nth(1).unwrap().to_owned();
+    if above != "1" {
+        eprintln!("orphans are not given to the first process here: left out");
+        return orphan.kill();
+    }
+    host.run(&["check", "--orphans", "--kill"]);
+    assert!(orphan.lives(), "its directory is there");
+    fs::remove_dir(&gone).unwrap();
+    host.run(&["check", "--orphans"]);
+    assert!(orphan.lives(), "a look ends nothing");
+    let said: Value = serde_json::from_str(&host.run(&["check", "--orphans", "--kill", "--json"]).out).unwrap();
+    let found = said["runs"].as_array().unwrap().iter().find(|found| found["run_id"] == run).unwrap().clone();
+    assert_eq!((&found["data_dir"], &pids(&found["killed"])[..]), (&json!(gone), &[u64::from(orphan.pid)][..]), "{found}");
+    assert!(!orphan.lives());
+}
+
+/// A record of this boot that names a cgroup.
+fn record(run: &str, cgroup: &Path) -> String {
+    let boot = fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap();
+    let begun = json!({ "run": run, "boot": boot.trim(), "host": { "pid": 1, "start": 1 }, "program": "/bin/sh", "cgroup": cgroup });
+    format!("{begun}\n{}\n", json!({ "shim": { "pid": 1, "start": 1 } }))
+}
+
+#[test]
+fn whatever_is_among_the_records_is_survived_and_leads_nowhere() {
+    let host = Host::usual();
+    let trees = host.data().join("trees");
+    let run = |letter: &str| format!("run_{}", letter.repeat(16));
+    let place = |name: &str| {
+        let dir = trees.join(name);
+        fs::create_dir_all(&dir).unwrap();
+        dir
+    };
+    fs::create_dir(host.data()).unwrap();
+    fs::set_permissions(host.data(), fs::Permissions::from_mode(0o700)).unwrap();
+    let mut victim = Marked(Command::new("/bin/sleep").arg("1000").env_clear().stdin(Stdio::null()).spawn().unwrap());
+
+    // Nothing that is a record, or the name of a run.
+    place("not-a-run");
+    fs::write(trees.join(run("g")), "a file").unwrap();
+    fs::write(trees.join("\u{1b}[31mred"), "").unwrap();
+    // What would keep a reader waiting, lead it elsewhere, or is none.
+    let odd = place(&run("h"));
+    rustix::fs::mknodat(rustix::fs::CWD, odd.join("1"), rustix::fs::FileType::Fifo, rustix::fs::Mode::RUSR, 0).unwrap();
+    std::os::unix::fs::symlink("/etc/passwd", odd.join("2")).unwrap();
+    fs::create_dir(odd.join("3")).unwrap();
+    fs::write(odd.join("4"), [0xff, b'\n', 0, 0xfe]).unwrap();
+    fs::write(odd.join("5"), "").unwrap();
+    fs::write(odd.join("not-a-number"), "x").unwrap();
+    // A run elsewhere.
+    let outside = host.path("outside");
+    fs::create_dir(&outside).unwrap();
+    fs::write(outside.join("1"), record(&run("i"), Path::new("/nowhere"))).unwrap();
+    std::os::unix::fs::symlink(&outside, trees.join(run("i"))).unwrap();
+    // A directory that looks like a group of ours, and holds one that is not.
+    let fake = host.path("work").join("falconer/host-000000000000").join(run("j")).join("c1");
+    fs::create_dir_all(fake.join("empty")).unwrap();
+    fs::write(fake.join("cgroup.procs"), format!("{}\n", victim.0.id())).unwrap();
+    fs::write(fake.join("cgroup.events"), "populated 1\nfrozen 0\n").unwrap();
+    fs::write(place(&run("j")).join("1"), record(&run("j"), &fake)).unwrap();
+    // A group of somebody else's, a real one where one can be made.
+    let real =
+        Path::new("/sys/fs/cgroup/unified").join(format!("falconer-test-{}", std::process::id())).join("falconer/host-000000000000/run/c1");
+    let made = fs::create_dir_all(&real).and_then(|()| fs::write(real.join("cgroup.procs"), victim.0.id().to_string())).is_ok();
+    fs::write(place(&run("k")).join("1"), record(&run("k"), &real)).unwrap();
+    // Half a first line: nothing was started after it.
+    fs::write(place(&run("l")).join("1"), "{\"run\":\"run_").unwrap();
+
+    let untouched = |victim: &Marked| {
+        assert!(victim.lives());
+        assert!(!fake.join("cgroup.kill").exists() && fake.join("empty").exists() && outside.join("1").exists());
+        assert!(!made || real.exists());
+    };
+    let (nothing, runs) = orphans(&host, &["--kill"]);
+    assert!(!nothing);
+    let of = |letter: &str| runs.iter().find(|found| found["run_id"] == run(letter)).map(|found| found["proof"]["outcome"].clone());
+    for letter in ["h", "j", "k"] {
+        assert_eq!(of(letter), Some(json!("unverified")), "{letter}: {runs:?}");
+        assert!(trees.join(run(letter)).exists(), "what is not proven is kept");
+    }
+    assert_eq!(of("l"), Some(json!("no_processes")), "{runs:?}");
+    assert!(!trees.join(run("l")).exists());
+    untouched(&victim);
+    let told = host.run(&["check", "--orphans"]);
+    assert!(told.out.contains("not-a-run") && !told.out.contains('\u{1b}'), "{told:?}");
+
+    let client = host.client();
+    assert_eq!(client.run(host.hostile(json!({ "mode": "echo" })))["status"], "completed", "a daemon starts all the same");
+    let (_, family) = family(&host, &client);
+    host.run(&["stop"]).well();
+    until("its end", || family.iter().all(|process| !process.lives()).then_some(()));
+    untouched(&victim);
+    victim.0.kill().unwrap();
+    victim.0.wait().unwrap();
+    let mut dir: PathBuf = real;
+    while made && dir != Path::new("/sys/fs/cgroup/unified") {
+        until("the group to be empty", || fs::remove_dir(&dir).is_ok().then_some(()));
+        dir.pop();
+    }
+}
+
+#[test]
+fn check_says_how_trees_are_held_and_leaves_nothing() {
+    let trees = |host: &Host| {
+        let ended = host.run(&["check", "--json"]);
+        let checked: Value = serde_json::from_str(&ended.out).unwrap();
+        checked["findings"]["host"].as_array().unwrap().iter().find(|finding| finding["subject"] == "trees").unwrap().clone()
+    };
+    let off = trees(&host("off"));
+    assert!(off["severity"] == "ok" && off["message"].as_str().unwrap().contains("cgroup = \"off\""), "{off}");
+    let required = host("required");
+    let found = trees(&required);
+    assert_eq!(found["severity"], if has_cgroups() { "ok" } else { "error" }, "{found}");
+    assert!(!required.data().exists(), "check changes nothing");
+    assert_eq!(orphans(&required, &[]), (true, Vec::new()));
+    assert!(!required.data().exists(), "nor does a look for orphans");
+}
