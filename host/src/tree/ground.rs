@@ -4,6 +4,7 @@
 //! makes it quicker and harder to outrun.
 
 use std::io;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use camino::{Utf8Path, Utf8PathBuf};
@@ -32,6 +33,7 @@ struct Inner {
     tag: String,
     base: OnceLock<Result<Base, String>>,
     controllers: OnceLock<Controllers>,
+    closed: AtomicBool,
 }
 
 /// Cgroups are required, and there are none.
@@ -58,8 +60,16 @@ impl Ground {
         let me = Identity { pid: me, start: proc::stat(me)?.start };
         let digest = Sha256::digest(data_dir.as_str());
         let tag = format!("host-{}", digest.iter().take(6).map(|byte| format!("{byte:02x}")).collect::<String>());
-        let ground =
-            Self(Arc::new(Inner { records, boot: proc::boot(), me, wish, tag, base: OnceLock::new(), controllers: OnceLock::new() }));
+        let ground = Self(Arc::new(Inner {
+            records,
+            boot: proc::boot(),
+            me,
+            wish,
+            tag,
+            base: OnceLock::new(),
+            controllers: OnceLock::new(),
+            closed: AtomicBool::new(false),
+        }));
         match (wish, ground.base()) {
             (Cgroup::Required, Err(why)) => Err(GroundError::NoCgroup(why.to_owned())),
             _ => Ok(ground),
@@ -84,13 +94,21 @@ impl Ground {
         })
     }
 
-    /// Takes away what it made, where nothing is in it.
+    /// Takes away what it made, where nothing is in it, now and after each tree that is forgotten from now on.
     pub fn close(&self) {
+        self.0.closed.store(true, Ordering::Relaxed);
         if let Some(Ok(base)) = self.0.base.get() {
             let _ = std::fs::remove_dir(base.dir());
         }
         if let Some(controllers) = self.0.controllers.get() {
             controllers.close();
+        }
+    }
+
+    /// A tree is gone.
+    pub(super) fn forgot(&self) {
+        if self.0.closed.load(Ordering::Relaxed) {
+            self.close();
         }
     }
 
