@@ -96,7 +96,10 @@ impl Shim {
             append(&record, &Report::Shim(me).line());
             launch::launch(&order)
         };
-        let record = File::from(order.parts.record);
+        let order::Parts { stdin, stdout, stderr, cwd, enter, record, group } = order.parts;
+        // Before the start is told: from then on the program alone holds the other ends of its pipes.
+        drop((stdin, stdout, stderr, cwd, enter));
+        let record = File::from(record);
         let launched = match launched {
             Ok(launched) => launched,
             Err(error) => {
@@ -109,15 +112,7 @@ impl Shim {
         let start = proc::stat(launched.pid).map_or(0, |stat| stat.start);
         let started = Report::Started(Identity { pid: launched.pid, start }).line();
         append(&record, &started);
-        let mut shim = Self {
-            socket,
-            signals,
-            record,
-            group: order.parts.group,
-            program: launched.pid,
-            unsent: Vec::new(),
-            killed: Killed::default(),
-        };
+        let mut shim = Self { socket, signals, record, group, program: launched.pid, unsent: Vec::new(), killed: Killed::default() };
         if send_with(&shim.socket, &started, launched.fd.as_fd()).is_err() || shim.socket.set_nonblocking(true).is_err() {
             shim.kill(Why::HostLost);
             return Ok(None);
