@@ -7,6 +7,7 @@ use std::fs::{DirBuilder, Permissions};
 use std::io;
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use camino::{Utf8Path, Utf8PathBuf};
@@ -35,6 +36,7 @@ struct Inner {
     tag: String,
     base: OnceLock<Result<Base, String>>,
     controllers: OnceLock<Controllers>,
+    closed: AtomicBool,
 }
 
 /// Cgroups are required, and there are none.
@@ -92,6 +94,7 @@ impl Ground {
             tag: tag(data_dir),
             base: OnceLock::new(),
             controllers: OnceLock::new(),
+            closed: AtomicBool::new(false),
         })))
     }
 
@@ -139,13 +142,21 @@ impl Ground {
         })
     }
 
-    /// Takes away what it made, where nothing is in it.
+    /// Takes away what it made, where nothing is in it, now and after each tree that is forgotten from now on.
     pub fn close(&self) {
+        self.0.closed.store(true, Ordering::Relaxed);
         if let Some(Ok(base)) = self.0.base.get() {
             let _ = std::fs::remove_dir(base.dir());
         }
         if let Some(controllers) = self.0.controllers.get() {
             controllers.close();
+        }
+    }
+
+    /// A tree is gone.
+    pub(super) fn forgot(&self) {
+        if self.0.closed.load(Ordering::Relaxed) {
+            self.close();
         }
     }
 

@@ -334,6 +334,7 @@ impl Tree {
             (state.ever || state.group.is_some(), state.group.take(), state.held.take())
         };
         let records = self.0.ground.records().join(self.0.run.to_string());
+        let ground = self.0.ground.clone();
         if ever || held.is_some() {
             let _ = control(&self.0.handle, move || {
                 for group in held.iter().flat_map(|held| held.groups()).chain(&group) {
@@ -342,6 +343,7 @@ impl Tree {
                     }
                 }
                 let _ = std::fs::remove_dir_all(records);
+                ground.forgot();
             })
             .await;
         }

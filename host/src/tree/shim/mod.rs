@@ -96,7 +96,10 @@ impl Shim {
             let record = File::from(order.parts.record.try_clone()?);
             append(&record, &Report::Shim(me).line()).and_then(|()| launch::launch(&order))
         };
-        let record = File::from(order.parts.record);
+        let order::Parts { stdin, stdout, stderr, cwd, enter, record, group } = order.parts;
+        // Before the start is told: from then on the program alone holds the other ends of its pipes.
+        drop((stdin, stdout, stderr, cwd, enter));
+        let record = File::from(record);
         let launched = match launched {
             Ok(launched) => launched,
             Err(error) => {
@@ -113,7 +116,7 @@ impl Shim {
             socket,
             signals,
             record,
-            group: order.parts.group,
+            group,
             program: launched.pid,
             unsent: Vec::new(),
             killed: Killed::default(),
