@@ -91,15 +91,9 @@ impl Inner {
         }
     }
 
-    /// Kills what it finds; gives how many that were. The shims look and kill at the same time: whoever is the first to
-    /// kill has seen all that it names.
+    /// Kills what it finds; gives how many that were. The look comes before the shims are told: were both at work at the
+    /// same time, each would miss what the other has killed, and nobody would have counted all.
     fn kill_round(self: Arc<Self>, thorough: bool, impatient: bool) -> usize {
-        for shim in self.lock().shims.values() {
-            shim.kill();
-            if impatient {
-                let _ = shim.process.signal(Signal::KILL);
-            }
-        }
         let found = if thorough { self.find() } else { self.look() };
         {
             let mut state = self.lock();
@@ -110,6 +104,12 @@ impl Inner {
                 && let Err(error) = group.kill()
             {
                 tracing::debug!(run = %self.run, %error, "its cgroup cannot be killed");
+            }
+            for shim in state.shims.values() {
+                shim.kill();
+                if impatient {
+                    let _ = shim.process.signal(Signal::KILL);
+                }
             }
         }
         let count = found.len();
