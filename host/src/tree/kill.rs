@@ -92,7 +92,8 @@ impl Inner {
         }
     }
 
-    /// Kills what it finds; gives how many that were.
+    /// Kills what it finds; gives how many that were. The look comes before the shims are told: were both at work at the
+    /// same time, each would miss what the other has killed, and nobody would have counted all.
     fn kill_round(self: Arc<Self>, thorough: bool, impatient: bool) -> usize {
         let found = if thorough { self.find() } else { self.look() };
         {

@@ -13,6 +13,9 @@ static LOOKS: Mutex<Looks> = Mutex::new(Looks { begun: 0, running: false, since:
 /// A look is over.
 static OVER: Condvar = Condvar::new();
 
+/// What lives with a mark, and whose mark that is.
+type Marked = Arc<Vec<(RunId, Stat)>>;
+
 struct Looks {
     /// How many were begun.
     begun: u64,
@@ -21,7 +24,7 @@ struct Looks {
     /// The earliest start that one of those cares for who wait for the next.
     since: u64,
     /// The last that is over: its number, and what it saw.
-    last: Option<(u64, Arc<Vec<(RunId, Stat)>>)>,
+    last: Option<(u64, Marked)>,
 }
 
 /// What lives anywhere with the mark of this run and was started at this time or later (clock ticks after boot); this
@@ -31,7 +34,7 @@ pub fn marked(run: RunId, since: u64) -> Vec<Stat> {
     seen.iter().filter(|(mark, stat)| *mark == run && stat.start >= since).map(|(_, stat)| stat.clone()).collect()
 }
 
-fn seen(since: u64) -> Arc<Vec<(RunId, Stat)>> {
+fn seen(since: u64) -> Marked {
     let mut looks = LOOKS.lock().unwrap_or_else(PoisonError::into_inner);
     let wanted = looks.begun + 1;
     loop {
