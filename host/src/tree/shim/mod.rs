@@ -112,15 +112,7 @@ impl Shim {
         let start = proc::stat(launched.pid).map_or(0, |stat| stat.start);
         let started = Report::Started(Identity { pid: launched.pid, start }).line();
         let _ = append(&record, &started);
-        let mut shim = Self {
-            socket,
-            signals,
-            record,
-            group,
-            program: launched.pid,
-            unsent: Vec::new(),
-            killed: Killed::default(),
-        };
+        let mut shim = Self { socket, signals, record, group, program: launched.pid, unsent: Vec::new(), killed: Killed::default() };
         if send_with(&shim.socket, &started, launched.fd.as_fd()).is_err() || shim.socket.set_nonblocking(true).is_err() {
             shim.kill(Why::HostLost);
             return Ok(None);
