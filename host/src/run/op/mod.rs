@@ -10,5 +10,6 @@ mod message;
 mod plan;
 mod poll;
 mod recover;
+mod reopen;
 mod spawn;
 mod wait;
