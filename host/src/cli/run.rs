@@ -64,7 +64,7 @@ pub struct Args {
     #[arg(long, value_name = "COUNT")]
     pub tree_processes: Option<u32>,
     /// CPUs' worth of time for all its processes together, e.g. `1.5`.
-    #[arg(long, value_name = "CPUS")]
+    #[arg(long, value_name = "CPUS", value_parser = cpus)]
     pub tree_cpu: Option<f64>,
     /// Makes a retry safe: the same key and arguments give the same run.
     #[arg(long, value_name = "KEY")]
@@ -206,6 +206,11 @@ fn standard_input() -> Result<String, Fault> {
 fn absolute(path: Utf8PathBuf) -> Result<String, Fault> {
     let path = camino::absolute_utf8(&path).map_err(|error| wrong(format!("--cwd {path}: {error}")))?;
     Ok(path.into_string())
+}
+
+/// A number, and nothing that JSON has no word for.
+fn cpus(text: &str) -> Result<f64, String> {
+    text.parse().ok().filter(|cpus: &f64| cpus.is_finite()).ok_or_else(|| "write a number of CPUs, e.g. `0.5`".to_owned())
 }
 
 /// Seconds out of `90`, `90s`, `20m`, `2h`, `1d`.

@@ -14,12 +14,14 @@ use crate::backend::Backend;
 use crate::capability::{Grant, RunLog};
 use crate::config;
 use crate::contract::falconer::backend::types as wit;
+use crate::fault::Fault;
 use crate::ledger::artifact::Artifacts;
 use crate::ledger::{Ledger, SessionRow};
 use crate::tree::Ground;
 
-/// What a run waits for before it starts: its session, room for its backend, room in the host.
-pub type Turn = Pin<Box<dyn Future<Output = Permits> + Send>>;
+/// What a run waits for before it starts: its session, room for its backend, room in the host. An error where the session
+/// cannot be carried on any more.
+pub type Turn = Pin<Box<dyn Future<Output = Result<Permits, Fault>> + Send>>;
 
 /// What a run holds while it is alive.
 #[derive(Debug, Default)]

@@ -59,6 +59,18 @@ pub(super) async fn never_started(mut record: Record, wish: &StopWish) {
     }
 }
 
+/// Ends a run whose turn cannot come any more.
+pub(super) async fn turned_away(mut record: Record, error: Fault) {
+    let mut receipt = Receipt::begun("host", Cause::Finished, Some(error.message.clone()));
+    receipt.component = Some(ComponentEnd::NeverStarted);
+    receipt.proof = Some(Proof::NoProcesses);
+    record.end(Ending::Failed { error, partial: Completion::default(), receipt }).await;
+    record.submit().await;
+    if let Err(fault) = record.settled().await {
+        tracing::error!(run = %record.run(), %fault, "the end of a run is not on disk");
+    }
+}
+
 impl Supervisor {
     /// Takes the run to its end.
     pub(super) async fn finish(mut self, finish: Finish) {
@@ -75,6 +87,11 @@ impl Supervisor {
                 }
             }
             Finish::Wish(wish) => (wish.cause, wish.by, wish.reason, wish.grace, None),
+            Finish::Fault(Cause::Component, fault) => {
+                last.fault = Some(fault.clone());
+                let (cause, fault) = self.broken().map_or((Cause::Component, fault), |broken| (Cause::Limit, broken));
+                (cause, "host".to_owned(), Some(fault.message.clone()), None, Some(fault))
+            }
             Finish::Fault(cause, fault) => (cause, "host".to_owned(), Some(fault.message.clone()), None, Some(fault)),
         };
         let mut receipt = Receipt::begun(by, cause, reason);
@@ -83,12 +100,13 @@ impl Supervisor {
             let reason = Some(format!("its parent {} ends", self.live.id));
             child.stop(StopWish { by: self.live.id.to_string(), cause: Cause::Parent, reason, grace });
         }
-        if cause == Cause::Component {
+        // A component that is at fault is not called any more, whatever made it fail.
+        if last.fault.is_some() {
             self.call = None;
-            last.fault.clone_from(&fault);
         }
         let (ask, terminate) = self.times(grace);
-        let is_over = last.outcome.is_some() || cause == Cause::Component;
+        let is_over = last.outcome.is_some() || last.fault.is_some();
+        self.live.doom_by(began + if is_over { terminate } else { ask + terminate });
         let asks = !is_over && self.instance.is_some() && !ask.is_zero();
         if asks {
             step(&mut receipt, began, Rung::Ask);
@@ -172,7 +190,8 @@ impl Supervisor {
     async fn pump(&mut self, until: Instant, what: Until, last: &mut Last) {
         let latest = until;
         loop {
-            let until = self.hurry.map_or(latest, |hurry| latest.min(hurry));
+            // The drain has its own time: what was written before the end counts, however short the grace.
+            let until = self.hurry.filter(|_| what != Until::Finished).map_or(latest, |hurry| latest.min(hurry));
             let finished = last.outcome.is_some() || last.fault.is_some() || self.instance.is_none();
             let empty = !self.tree.is_alive();
             if finished && (what == Until::Finished || empty) {
@@ -257,8 +276,10 @@ impl Supervisor {
 
     /// Writes the end.
     async fn end(mut self, mut cause: Cause, mut fault: Option<Fault>, last: Last, mut receipt: Receipt, verdict: Verdict) {
-        // A limit that was reached meanwhile, by what the backend left behind; or that made the component fail.
-        if matches!(cause, Cause::Finished | Cause::Component)
+        // A limit that was reached meanwhile, by what the backend left behind; or that made the component fail; or by what is
+        // said to have completed just before its stop.
+        let completed = matches!(last.outcome, Some(wit::Outcome::Completed(_)));
+        if (matches!(cause, Cause::Finished | Cause::Component) || completed)
             && let Some(broken) = self.broken()
         {
             (cause, receipt.cause, receipt.asked_by) = (Cause::Limit, Cause::Limit, "host".to_owned());
@@ -285,7 +306,7 @@ impl Supervisor {
             Ok(()) => {}
             Err(fault) => tracing::error!(run = %self.live.id, %fault, "the end of a run is not on disk"),
         }
-        self.release();
+        self.live.release();
     }
 
     async fn close_questions(&mut self) {

@@ -27,11 +27,15 @@ pub(super) fn asked(request: &SpawnRequest) -> Asked {
 }
 
 /// Refuses limits that this machine cannot hold.
-pub(super) fn can_be_held(ground: &Ground, backend: &str, limits: &TreeLimits) -> Result<(), Fault> {
+pub(super) async fn can_be_held(ground: &Ground, backend: &str, limits: &TreeLimits) -> Result<(), Fault> {
     if limits.is_none() {
         return Ok(());
     }
-    ground.controllers().can_hold(limits).map_err(|missing| unavailable(backend, &missing))
+    // The first look tries things out, and takes its time.
+    let (ground, limits) = (ground.clone(), *limits);
+    let looked = tokio::task::spawn_blocking(move || ground.controllers().can_hold(&limits)).await;
+    let held = looked.map_err(|error| Fault::new(code::INTERNAL, format!("a task of the host failed: {error}")))?;
+    held.map_err(|missing| unavailable(backend, &missing))
 }
 
 fn unavailable(backend: &str, missing: &Missing) -> Fault {

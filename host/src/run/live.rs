@@ -8,6 +8,7 @@ use serde_json::Value;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::Instant;
 
+use super::assignment::Permits;
 use super::event::Question;
 use super::receipt::{Cause, Receipt};
 use super::request::{Answer, Timing};
@@ -92,19 +93,12 @@ pub struct Live {
     progress: watch::Sender<Progress>,
     view: RwLock<View>,
     children: Mutex<Children>,
-    /// Its processes, from its turn on.
-    tree: OnceLock<Tree>,
-    /// When its processes are to be dead at the latest; none: nobody has asked for a stop.
-    doom: watch::Sender<Option<Doom>>,
-}
-
-/// What the asker of a stop wants for its time.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Doom {
-    /// When it was asked.
-    pub asked: Instant,
-    /// Time for asking and terminating together; none: configured.
-    pub grace: Option<Duration>,
+    /// Its processes, from its turn on, and how long asking and terminating take where nobody says otherwise.
+    tree: OnceLock<(Tree, Duration)>,
+    /// When its processes are to be dead at the latest; none: it is not being stopped.
+    doom: watch::Sender<Option<Instant>>,
+    /// Its session and its places. Here, so that they outlive a supervisor that breaks down.
+    permits: Mutex<Permits>,
 }
 
 /// Runs that were started from inside a run.
@@ -131,6 +125,7 @@ impl Live {
             children: Mutex::default(),
             tree: OnceLock::new(),
             doom: watch::Sender::new(None),
+            permits: Mutex::default(),
         };
         (Arc::new(live), ear)
     }
@@ -171,32 +166,48 @@ impl Live {
 
     /// Asks its supervisor to stop it. Nothing happens when it has ended.
     pub fn stop(&self, wish: StopWish) {
-        let doom = Doom { asked: Instant::now(), grace: wish.grace };
-        self.doom.send_if_modified(|known| {
-            // A second wish may shorten the time, and never lengthens it.
-            let sooner = known.is_none() || doom.grace.is_some();
-            if sooner {
-                *known = Some(doom);
-            }
-            sooner
-        });
+        // Before its turn there is nothing to kill.
+        if let Some((_, usual)) = self.tree.get() {
+            self.doom_by(Instant::now() + wish.grace.unwrap_or(*usual));
+        }
         let _ = self.control.send(Control::Stop(wish));
     }
 
-    /// Follows what the askers of a stop want.
-    pub(super) fn doom(&self) -> watch::Receiver<Option<Doom>> {
+    /// Its processes are to be dead by then. That may be said again: what is sooner counts.
+    pub(super) fn doom_by(&self, at: Instant) {
+        self.doom.send_if_modified(|known| {
+            let sooner = known.is_none_or(|known| at < known);
+            if sooner {
+                *known = Some(at);
+            }
+            sooner
+        });
+    }
+
+    /// Follows when its processes are to be dead.
+    pub(super) fn doom(&self) -> watch::Receiver<Option<Instant>> {
         self.doom.subscribe()
     }
 
-    /// Gives it its processes, once.
-    pub(super) fn plant(&self, tree: Tree) {
-        let _ = self.tree.set(tree);
+    /// Gives it its processes, once. `usual`: how long asking and terminating take.
+    pub(super) fn plant(&self, tree: Tree, usual: Duration) {
+        let _ = self.tree.set((tree, usual));
+    }
+
+    /// Gives it what it waited for.
+    pub(super) fn hold(&self, permits: Permits) {
+        *self.permits.lock().unwrap_or_else(PoisonError::into_inner) = permits;
+    }
+
+    /// Gives back what it held, so that the next in line can begin.
+    pub(super) fn release(&self) {
+        self.hold(Permits::default());
     }
 
     /// Its processes; none: its turn has not come.
     #[must_use]
     pub fn tree(&self) -> Option<&Tree> {
-        self.tree.get()
+        self.tree.get().map(|(tree, _)| tree)
     }
 
     /// Speaks to its supervisor, and waits for the answer.

@@ -290,6 +290,14 @@ impl Record {
         self.others.push(op);
     }
 
+    /// Takes up what an earlier writer of this run left open.
+    pub fn reopen_items(&mut self, items: Vec<(EventType, String)>) {
+        self.open = items
+            .into_iter()
+            .map(|(kind, id)| (if kind == EventType::ToolStarted { ItemKind::Tool } else { ItemKind::Command }, id))
+            .collect();
+    }
+
     /// Closes what is open: commands and tools as interrupted.
     pub fn close_items(&mut self) {
         for (kind, id) in std::mem::take(&mut self.open) {

@@ -14,7 +14,7 @@ use serde_json::{Map, Value, json};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
-use super::assignment::{Assignment, Permits};
+use super::assignment::Assignment;
 use super::event::{EventType, Question};
 use super::guard::guard;
 use super::limits::{broken, hold};
@@ -87,7 +87,6 @@ pub(super) struct Supervisor {
     pub(super) question_time: Duration,
     pub(super) session: SessionRow,
     pub(super) sealed: Sealed,
-    permits: Permits,
 }
 
 /// Waits for the run's turn, then drives it to its end.
@@ -102,12 +101,16 @@ pub async fn supervise(mut assignment: Assignment) {
                 Some(control) => refuse(control, "waits for its turn"),
                 None => return super::ladder::never_started(record, &shutdown()).await,
             },
-            permits = &mut assignment.turn => break permits,
+            permits = &mut assignment.turn => match permits {
+                Ok(permits) => break permits,
+                Err(fault) => return super::ladder::turned_away(record, fault).await,
+            },
         }
     };
+    assignment.live.hold(permits);
     record.enter(State::Starting, Map::new());
     record.submit().await;
-    let supervisor = Supervisor::prepare(assignment, record, permits).await;
+    let supervisor = Supervisor::prepare(assignment, record).await;
     match supervisor {
         Ok((mut supervisor, job)) => {
             let (live, tree, stop) = (Arc::clone(&supervisor.live), supervisor.tree.clone(), supervisor.stop.clone());
@@ -142,11 +145,11 @@ pub(super) fn refuse(control: Control, why: &str) {
 }
 
 impl Supervisor {
-    async fn prepare(assignment: Assignment, record: Record, permits: Permits) -> Result<(Self, wit::Job), (Self, Finish)> {
+    async fn prepare(assignment: Assignment, record: Record) -> Result<(Self, wit::Job), (Self, Finish)> {
         let Assignment { live, ear, backend, grant, workspaces, client_env, inputs, mut job, output_schema, session, limits, stop, .. } =
             assignment;
         let tree = Tree::new(live.id, assignment.ground);
-        live.plant(tree.clone());
+        live.plant(tree.clone(), stop.ask + stop.terminate);
         let sealed = Sealed::default();
         let (host, news) = Host::new(Setup {
             run: live.id,
@@ -191,7 +194,6 @@ impl Supervisor {
             question_time: assignment.question_time,
             session,
             sealed,
-            permits,
         };
         // The session's own id may have become known while this run waited for its turn.
         if let Ok(Some(row)) = assignment.ledger.session(supervisor.session.id) {
@@ -413,11 +415,6 @@ impl Supervisor {
     /// A step with a checkpoint holds the next call only while it is on its way.
     pub(super) fn unsettle(&mut self) {
         self.must_settle &= self.record.is_ahead();
-    }
-
-    /// Gives back what the run held, so that the next in line can begin.
-    pub(super) fn release(&mut self) {
-        self.permits = Permits::default();
     }
 
     /// The output that was cut in the middle of a character is told before the end.

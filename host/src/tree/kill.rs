@@ -43,33 +43,30 @@ impl Inner {
         orphans
     }
 
-    /// What lives anywhere with the mark of this run. Blocks for some milliseconds.
-    fn scan(&self) -> Vec<Process> {
-        hold(scan::marked(self.run, self.since))
-    }
-
-    /// All of it.
-    pub fn find(&self) -> Vec<Process> {
+    /// All of it, and what lives anywhere with the mark of this run. Blocks for some milliseconds; an error where the looks
+    /// at all processes hang.
+    pub fn find(&self) -> std::io::Result<Vec<Process>> {
         let mut found = self.look();
-        for process in self.scan() {
+        for process in hold(scan::marked(self.run, self.since)?) {
             if !found.iter().any(|known| known.pid == process.pid) {
                 found.push(process);
             }
         }
-        found
+        Ok(found)
     }
 
     /// TERM to all that is found.
     pub async fn terminate_all(self: Arc<Self>) {
         let inner = Arc::clone(&self);
-        let _ = control(&self.handle, move || {
-            for process in inner.find() {
+        let told = control(&self.handle, move || {
+            for process in inner.find().unwrap_or_else(|_| inner.look()) {
                 let _ = process.signal(Signal::TERM);
                 // A stopped process takes its TERM only when it goes on.
                 let _ = process.signal(Signal::CONT);
             }
-        })
-        .await;
+        });
+        // A look that hangs goes on without us.
+        let _ = tokio::time::timeout(KILL_TIME, told).await;
     }
 
     /// Kills round by round until nothing is found.
@@ -95,7 +92,7 @@ impl Inner {
     /// Kills what it finds; gives how many that were. The look comes before the shims are told: were both at work at the
     /// same time, each would miss what the other has killed, and nobody would have counted all.
     fn kill_round(self: Arc<Self>, thorough: bool, impatient: bool) -> usize {
-        let found = if thorough { self.find() } else { self.look() };
+        let found = if thorough { self.find().unwrap_or_else(|_| self.look()) } else { self.look() };
         {
             let mut state = self.lock();
             for process in &found {
@@ -142,7 +139,7 @@ impl Inner {
                 }
                 orphans
             });
-            let Ok(killed) = killed.await else { return };
+            let Ok(Ok(killed)) = tokio::time::timeout(KILL_TIME, killed).await else { return };
             if killed.is_empty() || begun.elapsed() >= KILL_TIME {
                 return;
             }

@@ -272,7 +272,10 @@ impl Tree {
     pub async fn kill(&self) {
         let ever = {
             let mut state = self.0.lock();
-            state.sealed = true;
+            if !std::mem::replace(&mut state.sealed, true) {
+                // What was killed before belongs to no stop.
+                state.killed = Killing::default();
+            }
             state.ever || state.starting > 0
         };
         if ever {

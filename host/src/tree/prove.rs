@@ -45,7 +45,7 @@ impl Inner {
             // A file in /proc may hang as long as its process does (its memory is locked): then nothing is known.
             let left = end.saturating_duration_since(Instant::now()) + LAST_LOOK;
             let look = tokio::time::timeout(left, control(&self.handle, move || inner.last_look()));
-            match look.await.unwrap_or_else(|_| Err(std::io::ErrorKind::TimedOut.into())) {
+            match look.await.unwrap_or_else(|_| Err(std::io::ErrorKind::TimedOut.into())).flatten() {
                 Ok(Look::Nothing { cgroup }) if in_time && *self.alive.borrow() == 0 => {
                     let by = cgroup.then_some("cgroup").into_iter().chain(["walk", "scan"]);
                     return Verdict::Empty(by.map(str::to_owned).collect());
@@ -74,20 +74,20 @@ impl Inner {
         }
     }
 
-    fn last_look(&self) -> Look {
-        let found = self.find();
+    fn last_look(&self) -> std::io::Result<Look> {
+        let found = self.find()?;
         if !found.is_empty() {
-            return Look::Something(found);
+            return Ok(Look::Something(found));
         }
         let group = self.lock().group.clone();
-        match group.map(|group| group.is_populated()).transpose() {
-            Ok(Some(true)) => Look::Something(self.find()),
+        Ok(match group.map(|group| group.is_populated()).transpose() {
+            Ok(Some(true)) => Look::Something(self.find()?),
             Ok(Some(false)) => Look::Nothing { cgroup: true },
             Ok(None) => Look::Nothing { cgroup: false },
             Err(error) => {
                 tracing::warn!(run = %self.run, %error, "a cgroup does not say whether it is empty");
                 Look::Nothing { cgroup: false }
             }
-        }
+        })
     }
 }

@@ -3,10 +3,15 @@
 //! A look reads some files for each process of the machine, so a host that ends many runs at once would spend its time
 //! on looking. Whoever asks is answered by a look that began after it asked: the one that runs now is never enough.
 
+use std::io;
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use super::proc::{self, Stat};
 use crate::id::RunId;
+
+/// How long somebody waits for a look that is not his own.
+const PATIENCE: Duration = Duration::from_secs(30);
 
 /// The looks of this process.
 static LOOKS: Mutex<Looks> = Mutex::new(Looks { begun: 0, running: false, since: u64::MAX, last: None });
@@ -29,25 +34,33 @@ struct Looks {
 
 /// What lives anywhere with the mark of this run and was started at this time or later (clock ticks after boot); this
 /// process left out. Blocks for some milliseconds.
-pub fn marked(run: RunId, since: u64) -> Vec<Stat> {
-    let seen = seen(since);
-    seen.iter().filter(|(mark, stat)| *mark == run && stat.start >= since).map(|(_, stat)| stat.clone()).collect()
+///
+/// # Errors
+/// A look that hangs, because the memory of a process is locked: whoever waits for the next one gives up.
+pub fn marked(run: RunId, since: u64) -> io::Result<Vec<Stat>> {
+    let seen = seen(since)?;
+    Ok(seen.iter().filter(|(mark, stat)| *mark == run && stat.start >= since).map(|(_, stat)| stat.clone()).collect())
 }
 
-fn seen(since: u64) -> Marked {
+fn seen(since: u64) -> io::Result<Marked> {
+    let until = Instant::now() + PATIENCE;
     let mut looks = LOOKS.lock().unwrap_or_else(PoisonError::into_inner);
     let wanted = looks.begun + 1;
     loop {
         if let Some((number, seen)) = &looks.last
             && *number >= wanted
         {
-            return Arc::clone(seen);
+            return Ok(Arc::clone(seen));
         }
         looks.since = looks.since.min(since);
         if !looks.running {
             break;
         }
-        looks = OVER.wait(looks).unwrap_or_else(PoisonError::into_inner);
+        let left = until.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            return Err(io::Error::new(io::ErrorKind::TimedOut, "a look at all processes hangs"));
+        }
+        looks = OVER.wait_timeout(looks, left).unwrap_or_else(PoisonError::into_inner).0;
     }
     looks.begun += 1;
     looks.running = true;
@@ -58,7 +71,7 @@ fn seen(since: u64) -> Marked {
     let seen = Arc::new(look(since));
     LOOKS.lock().unwrap_or_else(PoisonError::into_inner).last = Some((number, Arc::clone(&seen)));
     drop(over);
-    seen
+    Ok(seen)
 }
 
 /// However a look ends, the next may begin.
@@ -89,15 +102,15 @@ mod tests {
                 scope.spawn(|| {
                     let run = RunId::random();
                     let since = proc::ticks_now().saturating_sub(1);
-                    assert!(marked(run, since).is_empty());
+                    assert!(marked(run, since).unwrap().is_empty());
                     let mut child =
                         Command::new("/bin/sleep").arg("3000").env(proc::MARK, run.to_string()).stdin(Stdio::null()).spawn().unwrap();
-                    let found = marked(run, since);
+                    let found = marked(run, since).unwrap();
                     assert_eq!(found.iter().map(|stat| stat.pid).collect::<Vec<_>>(), [child.id()]);
-                    assert!(marked(run, found[0].start + 1).is_empty());
+                    assert!(marked(run, found[0].start + 1).unwrap().is_empty());
                     child.kill().unwrap();
                     child.wait().unwrap();
-                    assert!(marked(run, since).is_empty());
+                    assert!(marked(run, since).unwrap().is_empty());
                 });
             }
         });

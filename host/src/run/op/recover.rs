@@ -8,12 +8,17 @@ use std::sync::Arc;
 
 use crate::id::RunId;
 use crate::ledger::RunRow;
+use crate::run::event::EventType;
 use crate::run::ladder::{broken_down, left_behind};
-use crate::run::live::Live;
+use crate::run::live::{Live, StopWish};
 use crate::run::manager::{Manager, view_of};
+use crate::run::receipt::Cause;
 use crate::run::record::{Quota, Record};
 use crate::run::status::{Ending, State, Status};
 use crate::tree::{Left, Verdict, end_leftovers, forget_leftovers, records};
+
+/// Events that are looked at in one go.
+const PAGE: u32 = 1_000;
 
 /// However the recovery ends: those who wait for it must not wait for ever.
 struct Recovered(Manager);
@@ -87,6 +92,10 @@ impl Manager {
     /// Ends a run whose supervisor broke down.
     pub(super) async fn end_abandoned(&self, live: &Arc<Live>, defect: &tokio::task::JoinError) {
         tracing::error!(run = %live.id, %defect, "the supervisor of a run broke down");
+        for child in live.close_children() {
+            let reason = Some(format!("its parent {} ends", live.id));
+            child.stop(StopWish { by: live.id.to_string(), cause: Cause::Parent, reason, grace: None });
+        }
         let left = match live.tree() {
             Some(tree) => {
                 tree.kill().await;
@@ -106,6 +115,36 @@ impl Manager {
         if !status.is_terminal() {
             self.close(live.clone(), status, broken_down(left)).await;
         }
+        live.release();
+    }
+
+    /// Commands and tools that were started and have not ended, by their events.
+    fn open_items(&self, run: RunId) -> Vec<(EventType, String)> {
+        let kinds = [EventType::CommandStarted, EventType::CommandFinished, EventType::ToolStarted, EventType::ToolFinished];
+        let words = kinds.map(EventType::word);
+        let mut open: Vec<(EventType, String)> = Vec::new();
+        let mut after = 0;
+        loop {
+            let page = self.inner.ledger.events(run, after, PAGE, u64::MAX, &words).unwrap_or_default();
+            let Some(last) = page.last() else { return open };
+            after = last.seq;
+            for event in page {
+                let data: serde_json::Value = serde_json::from_str(&event.data).unwrap_or_default();
+                let id = data["id"].as_str().unwrap_or_default().to_owned();
+                let Some(kind) = kinds.into_iter().find(|kind| kind.word() == event.kind) else { continue };
+                let started = match kind {
+                    EventType::CommandFinished => EventType::CommandStarted,
+                    EventType::ToolFinished => EventType::ToolStarted,
+                    _ => {
+                        open.push((kind, id));
+                        continue;
+                    }
+                };
+                if let Some(at) = open.iter().rposition(|(kind, open)| *kind == started && *open == id) {
+                    open.remove(at);
+                }
+            }
+        }
     }
 
     /// Gives whether the end is on disk.
@@ -116,6 +155,8 @@ impl Manager {
             Status::Queued => State::Queued,
             _ => State::Running,
         });
+        record.reopen_items(self.open_items(record.run()));
+        record.close_items();
         record.end(ending).await;
         record.submit().await;
         let settled = record.settled().await;

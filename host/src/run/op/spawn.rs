@@ -188,7 +188,7 @@ impl Manager {
         let config = policy.config_of_run(&backend.name, request.config.as_ref())?;
         backend.check_config(&config)?;
         let limits = policy.limits(&backend.name, &asked(&request))?;
-        can_be_held(&self.inner.ground, &backend.name, &limits.tree)?;
+        can_be_held(&self.inner.ground, &backend.name, &limits.tree).await?;
         let session = self.session_for(&request, &backend)?;
         if session.native_id.is_some() || request.session_id.is_some() {
             able(wit::Abilities::RESUME, "continue a session")?;
@@ -388,13 +388,21 @@ impl Manager {
     async fn turn(&self, session: SessionId, backend: &str, runs: Option<u32>) -> Turn {
         let line = self.line(session);
         let places = runs.map(|runs| self.places(backend, runs)).into_iter().flatten();
+        let manager = self.clone();
         let mut turn: Turn = Box::pin(async move {
-            let session = Some(line.lock_owned().await);
+            let (own, waited) = match Arc::clone(&line).try_lock_owned() {
+                Ok(own) => (own, false),
+                Err(_) => (line.lock_owned().await, true),
+            };
             let mut held = Vec::new();
             for place in places {
                 held.extend(place.acquire_owned().await.ok());
             }
-            Permits { session, places: held }
+            // Whoever waited did so for a run that may have ended without a proof.
+            if waited {
+                manager.reopen(session).await?;
+            }
+            Ok(Permits { session: Some(own), places: held })
         });
         match futures::poll!(turn.as_mut()) {
             std::task::Poll::Ready(permits) => Box::pin(std::future::ready(permits)),
