@@ -19,6 +19,9 @@ use crate::id::RunId;
 /// for an orphan.
 static SHIMS: Mutex<BTreeMap<u32, Option<RunId>>> = Mutex::new(BTreeMap::new());
 
+/// Shims that ended without a word, until their runs are proven empty.
+static LOST: Mutex<BTreeMap<u32, RunId>> = Mutex::new(BTreeMap::new());
+
 /// From now on, orphans below this process become its children.
 pub fn become_subreaper() -> io::Result<()> {
     // Any number but 0 turns it on.
@@ -48,15 +51,39 @@ pub fn bury(pid: u32) {
 /// Ends a shim that did not do what it was told, waits for that, and forgets it. What it may have started comes to us.
 pub fn abandon(shim: &super::pidfd::Process) {
     let _ = shim.signal(rustix::process::Signal::KILL);
-    let _ = waitid(WaitId::PidFd(shim.fd()), WaitIdOptions::EXITED);
-    SHIMS.lock().unwrap_or_else(PoisonError::into_inner).remove(&shim.pid);
+    // It is reaped under the lock only: whoever looks for orphans reads a list that must not shrink.
+    let _ = waitid(WaitId::PidFd(shim.fd()), WaitIdOptions::EXITED | WaitIdOptions::NOWAIT);
+    lose(shim.pid);
+}
+
+/// Reaps a shim that ended without a word, and remembers whose it was: its number is the session of what was below it.
+pub fn lose(pid: u32) {
+    let mut shims = SHIMS.lock().unwrap_or_else(PoisonError::into_inner);
+    reap(pid);
+    if let Some(Some(run)) = shims.remove(&pid) {
+        LOST.lock().unwrap_or_else(PoisonError::into_inner).insert(pid, run);
+    }
+}
+
+/// A run is over, and proven: nobody asks for its lost shims any more.
+pub fn forget(run: RunId) {
+    LOST.lock().unwrap_or_else(PoisonError::into_inner).retain(|_, whose| *whose != run);
+}
+
+/// The run of an orphan, where that is certain: by its session, which only a shim can have led; or by its mark, where that
+/// run has lost a shim. Nobody else's word counts: an orphan may carry any mark.
+pub fn whose(orphan: &Stat) -> Option<RunId> {
+    let lost = LOST.lock().unwrap_or_else(PoisonError::into_inner).clone();
+    let by_session = lost.get(&orphan.session).copied();
+    by_session.or_else(|| proc::mark(orphan.pid).filter(|run| lost.values().any(|known| known == run)))
 }
 
 /// Ends a shim that was never given a tree.
 pub fn end(mut shim: Child) {
     let _ = shim.kill();
+    let mut shims = SHIMS.lock().unwrap_or_else(PoisonError::into_inner);
     let _ = shim.wait();
-    SHIMS.lock().unwrap_or_else(PoisonError::into_inner).remove(&shim.id());
+    shims.remove(&shim.id());
 }
 
 /// What came to this process: living children that are no shims, and all that lives below them. Those that have ended

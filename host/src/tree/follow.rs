@@ -53,10 +53,13 @@ pub async fn shim(inner: Arc<Inner>, shim: Process, socket: Arc<OwnedFd>, mut by
         // Killed, or stuck; and nothing of it is to go on without it.
         let _ = shim.signal(Signal::KILL);
     }
-    if let Ok(watched) = shim.watch(&inner.handle) {
-        watched.ended().await;
+    match shim.watch(&inner.handle) {
+        Ok(watched) => watched.ended().await,
+        // Without a descriptor to watch it by: it ends at once, killed or done.
+        Err(_) => drop(control(&inner.handle, { let shim = shim.clone(); move || adopt::abandon(&shim) }).await),
     }
-    adopt::bury(shim.pid);
+    let (pid, ended) = (shim.pid, heard.ended);
+    let _ = control(&inner.handle, move || if ended { adopt::bury(pid) } else { adopt::lose(pid) }).await;
     if !heard.ended {
         Arc::clone(&inner).kill_orphans().await;
         forget(&inner, &shim, true);

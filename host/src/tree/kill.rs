@@ -4,7 +4,11 @@
 //! itself, so that no shim that was stopped or killed holds anything up. Every process is signalled by pidfd. What was
 //! born while a look went by is found by the next: a kill goes round until it finds nothing.
 
+use std::collections::BTreeSet;
+use std::io;
+use std::pin::pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
@@ -17,13 +21,17 @@ use super::{Inner, adopt, control, proc, scan, walk};
 const KILL_TIME: Duration = Duration::from_millis(1_000);
 /// How long one round of a kill waits for what it killed.
 const ROUND_TIME: Duration = Duration::from_millis(100);
+/// How long a kill waits for the look before it.
+const LOOK_TIME: Duration = Duration::from_millis(150);
+/// Processes that are held at once, to wait for them.
+const HELD: usize = 64;
 /// A shim that has not ended its tree after so long is killed: what was below it comes to the host.
 const SHIM_TIME: Duration = Duration::from_millis(400);
 
 impl Inner {
     /// What lives below the shims, in the cgroup, and, of shims that were killed, below the host. Blocks for less than
     /// a millisecond where little runs.
-    fn look(&self) -> Vec<Process> {
+    fn look(&self) -> Vec<Stat> {
         let (shims, group, orphaned) = {
             let state = self.lock();
             (state.shims.keys().copied().collect::<Vec<u32>>(), state.group.clone(), state.orphaned)
@@ -33,25 +41,24 @@ impl Inner {
         if orphaned > 0 {
             found.extend(self.orphans());
         }
-        hold(found)
+        found
     }
 
-    /// What came to the host from a shim that was killed, and may be of this run: all but what has another run's mark.
+    /// What came to the host from a shim that was killed, and may be of this run: all but what is another's for certain, and
+    /// what was there before it.
     fn orphans(&self) -> Vec<Stat> {
         let mut orphans = adopt::orphans();
-        orphans.retain(|stat| proc::mark(stat.pid).is_none_or(|run| run == self.run));
+        orphans.retain(|stat| stat.start >= self.since && adopt::whose(stat).is_none_or(|run| run == self.run));
         orphans
     }
 
-    /// All of it, and what lives anywhere with the mark of this run. Blocks for some milliseconds; an error where the looks
-    /// at all processes hang.
-    pub fn find(&self) -> std::io::Result<Vec<Process>> {
-        let mut found = self.look();
-        for process in hold(scan::marked(self.run, self.since)?) {
-            if !found.iter().any(|known| known.pid == process.pid) {
-                found.push(process);
-            }
-        }
+    /// All of it, and what lives anywhere with the mark of this run. Blocks for some milliseconds; an error where something
+    /// could not be seen, or the looks at all processes hang.
+    pub fn find(&self) -> io::Result<Vec<Stat>> {
+        let mut found = proc::whole(|| self.look())?;
+        found.extend(scan::marked(self.run, self.since)?);
+        found.sort_unstable_by_key(|stat| stat.pid);
+        found.dedup_by_key(|stat| stat.pid);
         Ok(found)
     }
 
@@ -59,11 +66,20 @@ impl Inner {
     pub async fn terminate_all(self: Arc<Self>) {
         let inner = Arc::clone(&self);
         let told = control(&self.handle, move || {
-            for process in inner.find().unwrap_or_else(|_| inner.look()) {
-                let _ = process.signal(Signal::TERM);
-                // A stopped process takes its TERM only when it goes on.
-                let _ = process.signal(Signal::CONT);
-            }
+            let term = |found: Vec<Stat>| {
+                for process in found.iter().filter_map(|stat| Process::found(stat, |_| true)) {
+                    let _ = process.signal(Signal::TERM);
+                    // A stopped process takes its TERM only when it goes on.
+                    let _ = process.signal(Signal::CONT);
+                }
+            };
+            // What is at hand first: the look for marks takes longer, and may hang.
+            let at_hand = inner.look();
+            let known: BTreeSet<u32> = at_hand.iter().map(|stat| stat.pid).collect();
+            term(at_hand);
+            let mut others = inner.find().unwrap_or_default();
+            others.retain(|stat| !known.contains(&stat.pid));
+            term(others);
         });
         // A look that hangs goes on without us.
         let _ = tokio::time::timeout(KILL_TIME, told).await;
@@ -79,8 +95,22 @@ impl Inner {
             let impatient = begun.elapsed() >= SHIM_TIME;
             // The marks are looked for once the rest is gone: that look is the slowest.
             let thorough = !first;
-            let round = tokio::time::timeout(KILL_TIME, control(&self.handle, move || inner.kill_round(thorough, impatient)));
-            let Ok(Ok(found)) = round.await else { return };
+            let told = Arc::new(AtomicBool::new(false));
+            let tells = Arc::clone(&told);
+            let round = control(&self.handle, move || inner.kill_round(thorough, impatient, &tells));
+            let mut round = pin!(tokio::time::timeout(KILL_TIME, round));
+            let found = tokio::select! {
+                found = &mut round => found,
+                () = tokio::time::sleep(LOOK_TIME) => {
+                    // A look that takes long, or hangs, is no reason to let them live.
+                    if !told.load(Ordering::Acquire) {
+                        let inner = Arc::clone(&self);
+                        let _ = control(&self.handle, move || inner.strike(impatient)).await;
+                    }
+                    round.await
+                }
+            };
+            let Ok(Ok(found)) = found else { return };
             let alive = tokio::time::timeout(ROUND_TIME, changes.wait_for(|alive| *alive == 0)).await.is_err();
             if (!first && found == 0 && !alive) || begun.elapsed() >= KILL_TIME {
                 return;
@@ -91,38 +121,43 @@ impl Inner {
 
     /// Kills what it finds; gives how many that were. The look comes before the shims are told: were both at work at the
     /// same time, each would miss what the other has killed, and nobody would have counted all.
-    fn kill_round(self: Arc<Self>, thorough: bool, impatient: bool) -> usize {
+    fn kill_round(self: Arc<Self>, thorough: bool, impatient: bool, told: &AtomicBool) -> usize {
         let found = if thorough { self.find().unwrap_or_else(|_| self.look()) } else { self.look() };
-        {
-            let mut state = self.lock();
-            for process in &found {
-                state.killed.note(process.seen());
+        for stat in &found {
+            // Held one after the other: a tree may have more processes than we may have descriptors.
+            let Some(process) = Process::found(stat, |_| true) else { continue };
+            if process.reach(Signal::KILL).is_ok_and(|reached| reached) {
+                self.lock().killed.note(process.seen());
             }
-            if let Some(group) = &state.group
-                && let Err(error) = group.kill()
-            {
-                tracing::debug!(run = %self.run, %error, "its cgroup cannot be killed");
-            }
-            // One that its program stopped before it could say that the program runs.
-            for shim in state.beginning.values() {
-                let _ = shim.signal(if impatient { Signal::KILL } else { Signal::CONT });
-            }
-            for shim in state.shims.values() {
-                shim.kill();
-                if impatient {
-                    let _ = shim.process.signal(Signal::KILL);
-                }
-            }
-        }
-        let count = found.len();
-        for process in found {
-            let _ = process.signal(Signal::KILL);
             // What no shim will tell of.
             if thorough {
                 self.follow(process);
             }
         }
-        count
+        self.strike(impatient);
+        told.store(true, Ordering::Release);
+        found.len()
+    }
+
+    /// The cgroup is killed, and the shims are told to kill.
+    fn strike(&self, impatient: bool) {
+        let group = self.lock().group.clone();
+        if let Some(group) = group
+            && let Err(error) = group.kill()
+        {
+            tracing::debug!(run = %self.run, %error, "its cgroup cannot be killed");
+        }
+        let state = self.lock();
+        // One that its program stopped before it could say that the program runs.
+        for shim in state.beginning.values() {
+            let _ = shim.signal(if impatient { Signal::KILL } else { Signal::CONT });
+        }
+        for shim in state.shims.values() {
+            shim.kill();
+            if impatient {
+                let _ = shim.process.signal(Signal::KILL);
+            }
+        }
     }
 
     /// Kills what came to the host from a shim that was killed, as long as a kill takes.
@@ -131,13 +166,17 @@ impl Inner {
         loop {
             let inner = Arc::clone(&self);
             let killed = control(&self.handle, move || {
-                let orphans = hold(inner.orphans());
-                let mut state = inner.lock();
-                for process in &orphans {
-                    let _ = process.signal(Signal::KILL);
-                    state.killed.note(process.seen());
+                let mut killed = Vec::new();
+                for process in inner.orphans().iter().filter_map(|stat| Process::found(stat, |_| true)) {
+                    if process.reach(Signal::KILL).is_ok_and(|reached| reached) {
+                        inner.lock().killed.note(process.seen());
+                    }
+                    // Some are enough to wait for.
+                    if killed.len() < HELD {
+                        killed.push(process);
+                    }
                 }
-                orphans
+                killed
             });
             let Ok(Ok(killed)) = tokio::time::timeout(KILL_TIME, killed).await else { return };
             if killed.is_empty() || begun.elapsed() >= KILL_TIME {
@@ -150,11 +189,4 @@ impl Inner {
             }
         }
     }
-}
-
-/// Takes hold of what a look saw, each once.
-fn hold(mut found: Vec<Stat>) -> Vec<Process> {
-    found.sort_unstable_by_key(|stat| stat.pid);
-    found.dedup_by_key(|stat| stat.pid);
-    found.iter().filter_map(|stat| Process::found(stat, |_| true)).collect()
 }

@@ -338,6 +338,7 @@ impl Tree {
         };
         let records = self.0.ground.records().join(self.0.run.to_string());
         let ground = self.0.ground.clone();
+        adopt::forget(self.0.run);
         if ever || held.is_some() {
             let _ = control(&self.0.handle, move || {
                 for group in held.iter().flat_map(|held| held.groups()).chain(&group) {
@@ -397,10 +398,15 @@ impl Inner {
         let started = match started {
             Ok(started) => started,
             Err(error) => {
-                // A shim that failed half-way may have started something.
-                state.ever |= matches!(error, SpawnError::System(_));
-                state.orphaned += u32::from(matches!(error, SpawnError::System(_)));
+                // A shim that failed half-way may have started something, which came to us.
+                let half = begun.is_some() && matches!(error, SpawnError::System(_));
+                state.ever |= half;
+                state.orphaned += u32::from(half);
                 self.count(&state);
+                drop(state);
+                if half {
+                    self.handle.spawn(Arc::clone(&self).kill_orphans());
+                }
                 return Err(error);
             }
         };
@@ -427,11 +433,12 @@ impl Inner {
     /// The run's cgroup, where there are cgroups.
     fn group(&self) -> Result<Option<Group>, SpawnError> {
         let Ok(base) = self.ground.base() else { return Ok(None) };
-        let mut state = self.lock();
-        if state.group.is_none() {
-            state.group = Some(base.group(&self.run.to_string())?);
+        if let Some(group) = self.lock().group.clone() {
+            return Ok(Some(group));
         }
-        Ok(state.group.clone())
+        // Made without the lock: what waits for it serves clients. Who comes second finds it there.
+        let group = base.group(&self.run.to_string())?;
+        Ok(Some(self.lock().group.get_or_insert(group).clone()))
     }
 
     /// Knows it from now on, until it has ended.

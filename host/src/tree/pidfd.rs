@@ -27,7 +27,8 @@ impl Process {
     /// there is [`Process::found`].
     pub fn open(pid: u32, name: String) -> io::Result<Self> {
         let number = i32::try_from(pid).ok().and_then(Pid::from_raw).ok_or(io::ErrorKind::InvalidInput)?;
-        Ok(Self { pid, name, fd: Arc::new(pidfd_open(number, PidfdFlags::empty())?) })
+        let fd = pidfd_open(number, PidfdFlags::empty()).map_err(|errno| proc::missed(errno.into()))?;
+        Ok(Self { pid, name, fd: Arc::new(fd) })
     }
 
     /// A process whose pidfd came from its parent.
@@ -44,7 +45,7 @@ impl Process {
         (now.start == seen.start && now.lives() && also(&now) && process.lives()).then_some(process)
     }
 
-    /// Whether it was not reaped yet. A zombie still counts.
+    /// Whether it lives: a zombie does not, unless other threads of it do.
     pub fn lives(&self) -> bool {
         // Signal 0 is no `Signal`; CONT to a process that is being looked at for a kill would wake a stopped one.
         // A pidfd polls readable once the process has ended (pidfd_open(2)).
@@ -55,8 +56,14 @@ impl Process {
 
     /// Sends a signal; no error when it has ended.
     pub fn signal(&self, signal: Signal) -> io::Result<()> {
+        self.reach(signal).map(drop)
+    }
+
+    /// Sends a signal; gives whether there was somebody to take it.
+    pub fn reach(&self, signal: Signal) -> io::Result<bool> {
         match pidfd_send_signal(&*self.fd, signal) {
-            Ok(()) | Err(rustix::io::Errno::SRCH) => Ok(()),
+            Ok(()) => Ok(true),
+            Err(rustix::io::Errno::SRCH) => Ok(false),
             Err(other) => Err(other.into()),
         }
     }

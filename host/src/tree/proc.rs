@@ -3,6 +3,7 @@
 //! Reads only. A process that ends meanwhile is not there: every reader answers with an error or `None` then, and
 //! nothing here decides what that means. A number alone is never an identity: [`super::pidfd`] pairs it with a pidfd.
 
+use std::cell::Cell;
 use std::ffi::OsStr;
 use std::io;
 use std::os::unix::ffi::OsStrExt;
@@ -51,12 +52,36 @@ impl Stat {
 
 /// What a file of `/proc` says. Nobody asks for its size first, which is none.
 pub fn text(path: &str) -> io::Result<Vec<u8>> {
-    let file = rustix::fs::open(path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?;
+    let file = rustix::fs::open(path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()).map_err(|errno| missed(errno.into()))?;
     let mut text = Vec::with_capacity(ROOM);
     while rustix::io::retry_on_intr(|| rustix::io::read(&file, rustix::buffer::spare_capacity(&mut text)))? > 0 {
         text.reserve(ROOM);
     }
     Ok(text)
+}
+
+thread_local! {
+    /// Why this thread's look may have missed something.
+    static BLIND: Cell<Option<i32>> = const { Cell::new(None) };
+}
+
+/// Looks, and gives what was seen only where nothing was missed for want of descriptors or memory. What is gone meanwhile,
+/// or another user's, is not missed.
+pub fn whole<T>(look: impl FnOnce() -> T) -> io::Result<T> {
+    BLIND.set(None);
+    let seen = look();
+    match BLIND.take() {
+        None => Ok(seen),
+        Some(errno) => Err(io::Error::from_raw_os_error(errno)),
+    }
+}
+
+/// Remembers that something could not be seen.
+pub fn missed(error: io::Error) -> io::Error {
+    if let Some(errno @ (libc::EMFILE | libc::ENFILE | libc::ENOMEM)) = error.raw_os_error() {
+        BLIND.set(Some(errno));
+    }
+    error
 }
 
 /// Reads one process.
@@ -82,7 +107,7 @@ fn parse(pid: u32, text: &[u8]) -> Option<Stat> {
 
 /// Every process that is there now.
 pub fn all() -> Vec<Stat> {
-    let Ok(entries) = std::fs::read_dir("/proc") else { return Vec::new() };
+    let Ok(entries) = std::fs::read_dir("/proc").map_err(missed) else { return Vec::new() };
     entries.filter_map(|entry| stat(entry.ok()?.file_name().to_str()?.parse().ok()?).ok()).collect()
 }
 
@@ -105,8 +130,8 @@ pub fn mark(pid: u32) -> Option<RunId> {
         return mark_in(&environ);
     }
     // The first thread may have ended before the others; each of them shows the same.
-    let tasks = std::fs::read_dir(format!("/proc/{pid}/task")).ok()?;
-    tasks.flatten().find_map(|task| mark_in(&std::fs::read(task.path().join("environ")).ok()?))
+    let tasks = std::fs::read_dir(format!("/proc/{pid}/task")).map_err(missed).ok()?;
+    tasks.flatten().find_map(|task| mark_in(&std::fs::read(task.path().join("environ")).map_err(missed).ok()?))
 }
 
 fn mark_in(environ: &[u8]) -> Option<RunId> {

@@ -4,12 +4,14 @@
 //! shim said that it has no child left, and of a shim that was killed nothing came to the host. The scan: no process of
 //! ours that was started after the run has its mark. What one of them finds is killed, and the look begins anew.
 
+use std::io;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
 
 use super::pidfd::Process;
+use super::proc::Stat;
 use super::{Inner, Seen, Verdict, control};
 
 /// Survivors that are named.
@@ -24,7 +26,7 @@ const LAST_LOOK: Duration = Duration::from_secs(1);
 /// What a look found.
 enum Look {
     Nothing { cgroup: bool },
-    Something(Vec<Process>),
+    Something(Vec<Stat>),
 }
 
 impl Inner {
@@ -45,16 +47,17 @@ impl Inner {
             // A file in /proc may hang as long as its process does (its memory is locked): then nothing is known.
             let left = end.saturating_duration_since(Instant::now()) + LAST_LOOK;
             let look = tokio::time::timeout(left, control(&self.handle, move || inner.last_look()));
-            match look.await.unwrap_or_else(|_| Err(std::io::ErrorKind::TimedOut.into())).flatten() {
+            match look.await.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into())).flatten() {
                 Ok(Look::Nothing { cgroup }) if in_time && *self.alive.borrow() == 0 => {
                     let by = cgroup.then_some("cgroup").into_iter().chain(["walk", "scan"]);
                     return Verdict::Empty(by.map(str::to_owned).collect());
                 }
                 Ok(Look::Nothing { .. }) if Instant::now() < end => tokio::time::sleep(LOOK_AGAIN).await,
                 Ok(Look::Something(found)) if Instant::now() < end => {
-                    for process in found {
-                        let _ = process.signal(Signal::KILL);
-                        self.lock().killed.note(process.seen());
+                    for process in found.iter().filter_map(|stat| Process::found(stat, |_| true)) {
+                        if process.reach(Signal::KILL).is_ok_and(|reached| reached) {
+                            self.lock().killed.note(process.seen());
+                        }
                         self.follow(process);
                     }
                     tokio::time::sleep(LOOK_AGAIN).await;
@@ -64,8 +67,12 @@ impl Inner {
                     return Verdict::Unverified { reason, survivors: Vec::new() };
                 }
                 Ok(Look::Something(found)) => {
-                    let survivors: Vec<Seen> = found.iter().take(NAMED).map(Process::seen).collect();
-                    return Verdict::Unverified { reason: format!("{} of its processes still live", found.len()), survivors };
+                    let survivors = found.iter().take(NAMED).map(|stat| Seen { pid: stat.pid, name: stat.name.clone() }).collect();
+                    let reason = match found.len() {
+                        0 => "its cgroup is not empty, though nothing of it can be seen".to_owned(),
+                        count => format!("{count} of its processes still live"),
+                    };
+                    return Verdict::Unverified { reason, survivors };
                 }
                 Err(error) => {
                     return Verdict::Unverified { reason: format!("the host could not look: {error}"), survivors: Vec::new() };
@@ -74,7 +81,7 @@ impl Inner {
         }
     }
 
-    fn last_look(&self) -> std::io::Result<Look> {
+    fn last_look(&self) -> io::Result<Look> {
         let found = self.find()?;
         if !found.is_empty() {
             return Ok(Look::Something(found));
@@ -84,10 +91,7 @@ impl Inner {
             Ok(Some(true)) => Look::Something(self.find()?),
             Ok(Some(false)) => Look::Nothing { cgroup: true },
             Ok(None) => Look::Nothing { cgroup: false },
-            Err(error) => {
-                tracing::warn!(run = %self.run, %error, "a cgroup does not say whether it is empty");
-                Look::Nothing { cgroup: false }
-            }
+            Err(error) => return Err(io::Error::other(format!("its cgroup does not say whether it is empty: {error}"))),
         })
     }
 }

@@ -29,7 +29,7 @@ struct Looks {
     /// The earliest start that one of those cares for who wait for the next.
     since: u64,
     /// The last that is over: its number, and what it saw.
-    last: Option<(u64, Marked)>,
+    last: Option<(u64, Option<Marked>)>,
 }
 
 /// What lives anywhere with the mark of this run and was started at this time or later (clock ticks after boot); this
@@ -50,7 +50,7 @@ fn seen(since: u64) -> io::Result<Marked> {
         if let Some((number, seen)) = &looks.last
             && *number >= wanted
         {
-            return Ok(Arc::clone(seen));
+            return seen.clone().ok_or_else(blind);
         }
         looks.since = looks.since.min(since);
         if !looks.running {
@@ -68,10 +68,14 @@ fn seen(since: u64) -> io::Result<Marked> {
     let since = std::mem::replace(&mut looks.since, u64::MAX);
     drop(looks);
     let over = Over;
-    let seen = Arc::new(look(since));
-    LOOKS.lock().unwrap_or_else(PoisonError::into_inner).last = Some((number, Arc::clone(&seen)));
+    let seen = proc::whole(|| look(since)).ok().map(Arc::new);
+    LOOKS.lock().unwrap_or_else(PoisonError::into_inner).last = Some((number, seen.clone()));
     drop(over);
-    Ok(seen)
+    seen.ok_or_else(blind)
+}
+
+fn blind() -> io::Error {
+    io::Error::other("not all processes could be looked at: the host has no descriptors or no memory left")
 }
 
 /// However a look ends, the next may begin.

@@ -38,7 +38,7 @@ const MOST: usize = 32_768;
 
 /// The children of all threads of a process; none where this kernel does not tell.
 pub fn children(pid: u32) -> Option<Vec<u32>> {
-    let Ok(tasks) = std::fs::read_dir(format!("/proc/{pid}/task")) else { return Some(Vec::new()) };
+    let Ok(tasks) = std::fs::read_dir(format!("/proc/{pid}/task")).map_err(proc::missed) else { return Some(Vec::new()) };
     let mut children = Vec::new();
     for task in tasks.flatten() {
         match listed(&format!("{}/children", task.path().display())) {

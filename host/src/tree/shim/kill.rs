@@ -63,7 +63,7 @@ impl Killed {
                 }
                 continue;
             };
-            if process.signal(Signal::KILL).is_ok() {
+            if process.reach(Signal::KILL).is_ok_and(|reached| reached) {
                 self.note(stat.pid, stat.start, stat.name);
             }
         }

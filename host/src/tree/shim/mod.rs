@@ -162,8 +162,9 @@ impl Shim {
                 }
                 Ok(None) => return false,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                // ECHILD: nothing is left, and nothing else can come.
-                Err(_) => return true,
+                // Nothing is left, and nothing else can come.
+                Err(error) if error.raw_os_error() == Some(libc::ECHILD) => return true,
+                Err(_) => return false,
             }
         }
     }
