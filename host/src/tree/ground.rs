@@ -14,7 +14,7 @@ use camino::{Utf8Path, Utf8PathBuf};
 use sha2::{Digest, Sha256};
 
 use super::cgroup::controllers::Controllers;
-use super::cgroup::{self, Base};
+use super::cgroup::{self, Base, shared_below};
 use super::shim::report::Identity;
 use super::{adopt, proc};
 use crate::config::Cgroup;
@@ -151,6 +151,8 @@ impl Ground {
         if let Some(controllers) = self.0.controllers.get() {
             controllers.close();
         }
+        // What it never came to use, an earlier host of this directory may have left.
+        cgroup::forget_host(&self.0.tag);
     }
 
     /// A tree is gone.
@@ -192,12 +194,6 @@ const TURNED_OFF: &str = "turned off by `cgroup = \"off\"` under `[host]`";
 pub fn tag(data_dir: &Utf8Path) -> String {
     let digest = Sha256::digest(data_dir.as_str());
     format!("host-{}", digest.iter().take(6).map(|byte| format!("{byte:02x}")).collect::<String>())
-}
-
-/// Where hosts share a group, for a process in this one: a daemon that left its starter's group is in `falconer/daemons`.
-fn shared_below(own: &Path) -> PathBuf {
-    let daemons = own.ends_with(Path::new(cgroup::SHARED).join(cgroup::DAEMONS));
-    if daemons { own.parent().unwrap_or(own).to_owned() } else { own.join(cgroup::SHARED) }
 }
 
 /// The directory of records, for us alone.
