@@ -144,15 +144,17 @@ impl Ground {
 
     /// Takes away what it made, where nothing is in it, now and after each tree that is forgotten from now on.
     pub fn close(&self) {
-        self.0.closed.store(true, Ordering::Relaxed);
+        let again = self.0.closed.swap(true, Ordering::Relaxed);
         if let Some(Ok(base)) = self.0.base.get() {
             let _ = std::fs::remove_dir(base.dir());
         }
         if let Some(controllers) = self.0.controllers.get() {
             controllers.close();
         }
-        // What it never came to use, an earlier host of this directory may have left.
-        cgroup::forget_host(&self.0.tag);
+        if !again {
+            // What it never came to use, an earlier host of this directory may have left.
+            cgroup::forget_host(&self.0.tag);
+        }
     }
 
     /// A tree is gone.
