@@ -146,7 +146,7 @@ impl Ground {
     pub fn close(&self) {
         let again = self.0.closed.swap(true, Ordering::Relaxed);
         if let Some(Ok(base)) = self.0.base.get() {
-            let _ = std::fs::remove_dir(base.dir());
+            cgroup::place::remove(base.dir());
         }
         if let Some(controllers) = self.0.controllers.get() {
             controllers.close();

@@ -104,15 +104,20 @@ fn hold(dir: &Path) -> io::Result<Option<File>> {
         Err(rustix::io::Errno::WOULDBLOCK) => return Ok(None),
         Err(error) => return Err(error.into()),
     }
-    let is_same = std::fs::metadata(dir)?.ino() == file.metadata()?.ino();
-    Ok(is_same.then_some(file))
+    Ok(is_at(&file, dir).then_some(file))
+}
+
+/// Whether this is still what is there: it may have been taken away, and made anew, before it was locked.
+fn is_at(file: &File, dir: &Path) -> bool {
+    matches!((std::fs::metadata(dir), file.metadata()), (Ok(there), Ok(opened)) if there.ino() == opened.ino() && there.dev() == opened.dev())
 }
 
 /// A lock on a place that nobody holds and that is ours to take away.
 fn free(dir: &Path) -> Option<File> {
     let file = File::open(dir).ok()?;
     let is_ours = file.metadata().is_ok_and(|meta| meta.uid() == geteuid().as_raw());
-    (is_ours && flock(&file, FlockOperation::NonBlockingLockExclusive).is_ok()).then_some(file)
+    let is_free = is_ours && flock(&file, FlockOperation::NonBlockingLockExclusive).is_ok() && is_at(&file, dir);
+    is_free.then_some(file)
 }
 
 /// Takes away what is empty of the hosts that are gone. What has processes stays.
