@@ -48,8 +48,7 @@ impl Place {
                 }
                 // Another host looks whether it is free.
                 Ok(None) => {}
-                // The shared group was taken away at this moment.
-                Err(error) if is_gone(&error) => last = error,
+                Err(error) if is_taken_away(&error) => last = error,
                 Err(error) => return Err(error),
             }
             std::thread::sleep(AGAIN);
@@ -72,8 +71,7 @@ pub fn make_all(dir: &Path) -> io::Result<()> {
     let mut result = std::fs::create_dir_all(dir);
     for _ in 1..TRIES {
         match &result {
-            // Another host may be taking the shared group away.
-            Err(error) if is_gone(error) => result = std::fs::create_dir_all(dir),
+            Err(error) if is_taken_away(error) => result = std::fs::create_dir_all(dir),
             _ => break,
         }
     }
@@ -93,6 +91,12 @@ pub fn remove(dir: &Path) {
     {
         let _ = std::fs::remove_dir(shared);
     }
+}
+
+/// What making says while another host takes the group, or the shared one, away: it was not there any more, or was still
+/// there and is no more.
+fn is_taken_away(error: &io::Error) -> bool {
+    is_gone(error) || error.kind() == io::ErrorKind::AlreadyExists
 }
 
 /// Makes it and locks it; none where somebody has it at this moment, or has taken it away meanwhile.
