@@ -2,7 +2,7 @@
 //!
 //! The trees are made by `falconer-bait` (`tests/trees`). What lives is found out here without a word of the host's
 //! ([`look`]), at the moment the answer to `cancel_run` is there. Where the machine makes no cgroups of version 2 for us the
-//! half that needs them is left out, and says so.
+//! half that needs them is left out; `way::both_ways_are_tried` says so, or fails where it should not be.
 //!
 //! `FALCONER_TREES_ROUNDS` is the number of times that `rounds` ends each kind of tree at a random moment (4; a hundred are
 //! `FALCONER_TREES_ROUNDS=100 cargo test --workspace --test system trees::rounds`), and `FALCONER_TREES_SEED` chooses the moments.
