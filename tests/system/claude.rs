@@ -20,6 +20,7 @@ const CONFIG: &str = r#"
 path = ["/usr/local/bin", "/usr/bin", "/bin"]
 
 [stop]
+prove = "60 s"
 ask = "2 s"
 terminate = "2 s"
 

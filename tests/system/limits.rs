@@ -1,7 +1,7 @@
 //! Limits on trees: held by the kernel's own controllers, refused where they cannot be, and gone with the run.
 //!
-//! Whether this machine can hold them is found out here, without the program; where it cannot, the tests look for the
-//! refusal instead, and say so.
+//! Whether this machine can hold them is asked of the program (`falconer check`); where it says no, the tests look for the
+//! refusal instead. That its word is true is a test of its own, which says what is left out.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -12,6 +12,7 @@ use crate::client::Client;
 use crate::host::{Host, USUAL};
 use crate::patience::until;
 use crate::processes::with_environment;
+use crate::trees::way::left_out;
 
 /// A fork bomb that any POSIX shell takes, and a shell that does not end by itself.
 const BOMB: &str = "bomb() { bomb | bomb & }; bomb; while :; do sleep 1; done";
@@ -27,8 +28,38 @@ fn limited(limits: &str) -> String {
     USUAL.replace("[backends.exec.limits]\n", &format!("[backends.exec.limits]\n{limits}\n"))
 }
 
-/// Whether groups with this controller can be made here, by either version.
-fn there_is(controller: &str) -> bool {
+/// The controllers that limits need, a limit of each that hurts nothing, and a file that only groups with it have.
+const CONTROLLERS: [(&str, &str, &[&str]); 3] = [
+    ("memory", "tree_memory_bytes", &["memory.max", "memory.limit_in_bytes"]),
+    ("pids", "tree_processes", &["pids.max"]),
+    ("cpu", "tree_cpu", &["cpu.max", "cpu.cfs_quota_us"]),
+];
+
+/// Why a host that is started from here has not this controller, as the program says.
+fn lacks(host: &Host, controller: &str) -> Option<String> {
+    let checked: Value = serde_json::from_str(&host.run(&["check", "--json"]).out).unwrap();
+    let findings = checked["findings"]["limits on trees"].as_array().unwrap();
+    let subject = format!("controller {controller}");
+    let finding = findings.iter().find(|finding| finding["subject"] == subject).unwrap_or_else(|| panic!("{subject}: {checked}"));
+    let message = finding["message"].as_str().unwrap();
+    assert!(["version 1, ", "version 2, ", "none, "].iter().any(|word| message.starts_with(word)), "{finding}");
+    message.starts_with("none, ").then(|| message.to_owned())
+}
+
+/// Whether all of these are there; where one is not, that the limits are refused is all that can be shown.
+fn holds(controllers: &[&str], host: &Host, client: &Client, request: &Value) -> bool {
+    let missing: Vec<String> = controllers.iter().filter_map(|controller| lacks(host, controller)).collect();
+    if missing.is_empty() {
+        return true;
+    }
+    eprintln!("only the refusal is tested: {missing:?}");
+    client.refused("spawn_run", request.clone(), "limit_unavailable");
+    false
+}
+
+/// Where groups with this controller can be made here as things are, with nothing switched on for it: below our own group of
+/// version 1, or below the highest group of version 2 that lets us in.
+fn surely(controller: &str, files: &[&str]) -> Option<PathBuf> {
     let groups = fs::read_to_string("/proc/self/cgroup").unwrap();
     let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap();
     let own = |wanted: &str| {
@@ -38,41 +69,46 @@ fn there_is(controller: &str) -> bool {
             names.split(',').any(|name| name == wanted).then(|| path.trim_start_matches('/').to_owned())
         })
     };
-    mounts.lines().any(|line| {
+    mounts.lines().find_map(|line| {
         let (before, after) = line.split_once(" - ").unwrap();
         let mount = PathBuf::from(before.split(' ').nth(4).unwrap());
         let options = after.rsplit(' ').next().unwrap();
-        let group = match after.split(' ').next().unwrap() {
-            "cgroup" if options.split(',').any(|option| option == controller) => mount.join(own(controller).unwrap_or_default()),
-            "cgroup2" => {
-                let group = mount.join(own("").unwrap_or_default());
-                let has = |file: &str| {
-                    fs::read_to_string(group.join(file)).is_ok_and(|text| text.split_whitespace().any(|name| name == controller))
-                };
-                let control = group.join("cgroup.subtree_control");
-                let gives_on = || has("cgroup.controllers") && fs::write(control, format!("+{controller}")).is_ok();
-                if !has("cgroup.subtree_control") && !gives_on() {
-                    return false;
-                }
-                group
-            }
-            _ => return false,
+        let own = match after.split(' ').next().unwrap() {
+            "cgroup" if options.split(',').any(|option| option == controller) => own(controller)?,
+            "cgroup2" => own("")?,
+            _ => return None,
         };
-        let trial = group.join(format!("falconer-test-{}-{controller}", std::process::id()));
-        let made = fs::create_dir(&trial).is_ok();
-        made && fs::remove_dir(&trial).is_ok()
+        // A container may show the group that it has outside.
+        let own = if own.split('/').all(|part| part != "..") { mount.join(own) } else { return None };
+        let mut above: Vec<&Path> = own.ancestors().take_while(|dir| dir.starts_with(&mount)).collect();
+        above.reverse();
+        above.into_iter().find_map(|dir| {
+            let trial = dir.join(format!("falconer-test-{}-{controller}", std::process::id()));
+            fs::create_dir(&trial).ok()?;
+            let has = files.iter().any(|file| trial.join(file).exists());
+            fs::remove_dir(&trial).unwrap();
+            Some(has.then(|| dir.to_owned()))
+        })?
     })
 }
 
-/// Whether all of these are there; where one is not, that the limits are refused is all that can be shown.
-fn holds(controllers: &[&str], client: &Client, request: &Value) -> bool {
-    let missing: Vec<&&str> = controllers.iter().filter(|controller| !there_is(controller)).collect();
-    if missing.is_empty() {
-        return true;
+/// What the program says of a controller is what a run then meets, and it misses none that is there for the taking.
+#[test]
+fn what_is_said_of_the_controllers_is_so() {
+    let host = Host::usual();
+    let client = host.client();
+    for (controller, key, files) in CONTROLLERS {
+        let request = sh(&host, "true", json!({ key: if key == "tree_memory_bytes" { 64 << 20 } else { 50 } }));
+        let Some(why) = lacks(&host, controller) else {
+            let run = client.run(request);
+            assert_eq!(run["status"], "completed", "{controller}: {run}");
+            nothing_left(run["run_id"].as_str().unwrap());
+            continue;
+        };
+        client.refused("spawn_run", request, "limit_unavailable");
+        assert_eq!(surely(controller, files), None, "there it is: {why}");
+        left_out(&format!("limits that need the controller {controller} (limits::*)"), &why);
     }
-    eprintln!("no controller {missing:?} here: only the refusal is tested");
-    client.refused("spawn_run", request.clone(), "limit_unavailable");
-    false
 }
 
 /// All cgroups of a run, of whatever version.
@@ -120,7 +156,7 @@ fn who_takes_too_much_memory_is_ended_with_its_own_code() {
     let host = Host::usual();
     let client = host.client();
     let limits = json!({ "tree_memory_bytes": 32 << 20 });
-    if !holds(&["memory"], &client, &sh(&host, "true", limits.clone())) {
+    if !holds(&["memory"], &host, &client, &sh(&host, "true", limits.clone())) {
         return;
     }
     for script in [
@@ -144,7 +180,7 @@ fn who_takes_too_much_memory_is_ended_with_its_own_code() {
 fn a_fork_bomb_is_bounded_and_ended() {
     let host = Host::with(&limited("tree_processes = 50"));
     let client = host.client();
-    if !holds(&["pids"], &client, &sh(&host, "true", json!({}))) {
+    if !holds(&["pids"], &host, &client, &sh(&host, "true", json!({}))) {
         return;
     }
     for _ in 0..3 {
@@ -164,7 +200,7 @@ fn a_share_of_cpu_time_throttles_and_ends_nothing() {
     let host = Host::usual();
     let client = host.client();
     let request = sh(&host, "while :; do :; done", json!({ "tree_cpu": 0.2 }));
-    if !holds(&["cpu"], &client, &request) {
+    if !holds(&["cpu"], &host, &client, &request) {
         return;
     }
     let run = client.spawn(request);
@@ -184,7 +220,7 @@ fn the_groups_hold_what_was_asked_for_and_every_child_is_in_them() {
     let host = Host::with(&limited("tree_memory = \"1 GiB\"\ntree_processes = 100\ntree_cpu = 1.5"));
     let client = host.client();
     let request = sh(&host, "sleep 1000 & setsid sleep 1000 & wait", json!({ "tree_processes": 40, "tree_cpu": 0.5 }));
-    if !holds(&["memory", "pids", "cpu"], &client, &request) {
+    if !holds(&["memory", "pids", "cpu"], &host, &client, &request) {
         return;
     }
     let plan = client.call("plan_run", request.clone());
@@ -214,7 +250,7 @@ fn groups_of_a_host_that_was_killed_are_taken_away_by_the_next() {
     let host = Host::usual();
     let client = host.client();
     let request = sh(&host, "sleep 1000", json!({ "tree_memory_bytes": 64 << 20, "tree_processes": 40, "tree_cpu": 0.5 }));
-    if !holds(&["memory", "pids", "cpu"], &client, &request) {
+    if !holds(&["memory", "pids", "cpu"], &host, &client, &request) {
         return;
     }
     let run = client.spawn(request);
@@ -272,7 +308,7 @@ fn limits_are_given_on_the_command_line_and_check_knows_the_controllers() {
     for controller in ["memory", "pids", "cpu"] {
         let line =
             check.out.lines().find(|line| line.contains(&format!("controller {controller}: "))).unwrap_or_else(|| panic!("{check:?}"));
-        assert_eq!(line.contains("none, so no run"), !there_is(controller), "{line}");
+        assert_eq!(line.contains("none, so no run"), lacks(&host, controller).is_some(), "{line}");
     }
     let hog = host.run(&[
         "run",
@@ -289,7 +325,10 @@ fn limits_are_given_on_the_command_line_and_check_knows_the_controllers() {
         "tail /dev/zero",
     ]);
     assert_ne!(hog.code, Some(0), "{hog:?}");
-    let code =
-        if ["memory", "pids", "cpu"].iter().all(|controller| there_is(controller)) { "tree_memory_exceeded" } else { "limit_unavailable" };
+    let code = if ["memory", "pids", "cpu"].iter().all(|controller| lacks(&host, controller).is_none()) {
+        "tree_memory_exceeded"
+    } else {
+        "limit_unavailable"
+    };
     assert!(hog.err.contains(code) || hog.out.contains(code), "{hog:?}");
 }

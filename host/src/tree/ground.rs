@@ -14,7 +14,7 @@ use camino::{Utf8Path, Utf8PathBuf};
 use sha2::{Digest, Sha256};
 
 use super::cgroup::controllers::Controllers;
-use super::cgroup::{self, Base};
+use super::cgroup::{self, Base, shared_below};
 use super::shim::report::Identity;
 use super::{adopt, proc};
 use crate::config::Cgroup;
@@ -144,12 +144,16 @@ impl Ground {
 
     /// Takes away what it made, where nothing is in it, now and after each tree that is forgotten from now on.
     pub fn close(&self) {
-        self.0.closed.store(true, Ordering::Relaxed);
+        let again = self.0.closed.swap(true, Ordering::Relaxed);
         if let Some(Ok(base)) = self.0.base.get() {
-            let _ = std::fs::remove_dir(base.dir());
+            cgroup::place::remove(base.dir());
         }
         if let Some(controllers) = self.0.controllers.get() {
             controllers.close();
+        }
+        if !again {
+            // What it never came to use, an earlier host of this directory may have left.
+            cgroup::forget_host(&self.0.tag);
         }
     }
 
@@ -192,12 +196,6 @@ const TURNED_OFF: &str = "turned off by `cgroup = \"off\"` under `[host]`";
 pub fn tag(data_dir: &Utf8Path) -> String {
     let digest = Sha256::digest(data_dir.as_str());
     format!("host-{}", digest.iter().take(6).map(|byte| format!("{byte:02x}")).collect::<String>())
-}
-
-/// Where hosts share a group, for a process in this one: a daemon that left its starter's group is in `falconer/daemons`.
-fn shared_below(own: &Path) -> PathBuf {
-    let daemons = own.ends_with(Path::new(cgroup::SHARED).join(cgroup::DAEMONS));
-    if daemons { own.parent().unwrap_or(own).to_owned() } else { own.join(cgroup::SHARED) }
 }
 
 /// The directory of records, for us alone.

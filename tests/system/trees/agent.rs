@@ -2,6 +2,7 @@
 
 use serde_json::json;
 
+use super::Stage;
 use super::bait::Bait;
 use super::look;
 use super::way::Way;
@@ -13,7 +14,7 @@ use crate::patience::until;
 fn claude_in_a_long_command_leaves_nothing() {
     let test = "a cancel of claude in a long command";
     for way in Way::all(test) {
-        let more = format!("[host]\ncgroup = \"{}\"\n", way.setting());
+        let more = format!("[host]\ncgroup = \"{}\"\ncall = \"60 s\"\n", way.setting());
         let Some(claude) = Claude::with(test, KEY, &more) else { return };
         for grace in [Some(0), None] {
             let bait = Bait::new(claude.host.path(""), "session");
@@ -27,11 +28,7 @@ fn claude_in_a_long_command_leaves_nothing() {
             });
             let all = look::with_mark(&run);
             assert!(all.len() > 3, "claude, its shell, the bait and its child: {all:?}");
-            let mut request = json!({ "run_id": run, "reason": "enough" });
-            if let Some(grace) = grace {
-                request["grace_ms"] = json!(grace);
-            }
-            let answer = claude.client.call("cancel_run", request);
+            let answer = Stage::cancel(&claude.client, &run, grace);
             bait.is_gone(&run);
             assert_eq!(answer["status"], "cancelled", "{answer}");
             assert_eq!(answer["receipt"]["survivors"], json!([]), "{answer}");

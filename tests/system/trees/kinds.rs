@@ -97,7 +97,7 @@ fn is_ended(name: &str) {
     for way in Way::all(name) {
         let stage = Stage::set(way);
         let client = stage.host.client();
-        for grace in [Some(0), Some(100)] {
+        for grace in [0, 100] {
             let bait = stage.bait(kind.mode);
             let run = client.spawn(kind.request(&stage, &bait));
             if let Err(why) = bait.stands(&client, &run) {
@@ -109,7 +109,7 @@ fn is_ended(name: &str) {
                 assert_eq!(seen.len(), count, "{seen:?}");
                 seen
             });
-            let answer = client.call("cancel_run", json!({ "run_id": run, "grace_ms": grace }));
+            let answer = Stage::cancel(&client, &run, Some(grace));
             bait.is_gone(&run);
             truth::of_an_end(&client, &run, &answer, kind.ends);
             let receipt = &answer["receipt"];
@@ -117,7 +117,7 @@ fn is_ended(name: &str) {
             truth::of_a_proof(&stage, &bait, receipt);
             assert_eq!(receipt["proof"]["outcome"], "empty", "{receipt}");
             let killed = truth::of_the_killed(receipt, kind.names, seen.as_deref());
-            if grace == Some(0) {
+            if grace == 0 {
                 // Nobody was asked, so all that was there was killed.
                 assert!(kind.steady.map_or(killed > 0, |count| killed == count), "{killed} killed: {receipt}");
             }
@@ -191,7 +191,7 @@ fn a_shim_that_is_killed_takes_nothing_along() {
         let bait = stage.bait("shim_killer");
         let run = client.spawn(stage.exec(&bait));
         until("the shim to be killed", || (is_terminal(&client.get(&run)) || says_ready(&client, &run)).then_some(()));
-        let answer = client.call("cancel_run", json!({ "run_id": run, "grace_ms": 0 }));
+        let answer = Stage::cancel(&client, &run, Some(0));
         bait.is_gone(&run);
         truth::of_an_end(&client, &run, &answer, &["cancelled", "failed"]);
         truth::of_a_proof(&stage, &bait, &answer["receipt"]);

@@ -2,7 +2,7 @@
 //!
 //! The trees are made by `falconer-bait` (`tests/trees`). What lives is found out here without a word of the host's
 //! ([`look`]), at the moment the answer to `cancel_run` is there. Where the machine makes no cgroups of version 2 for us the
-//! half that needs them is left out, and says so.
+//! half that needs them is left out; `way::both_ways_are_tried` says so, or fails where it should not be.
 //!
 //! `FALCONER_TREES_ROUNDS` is the number of times that `rounds` ends each kind of tree at a random moment (4; a hundred are
 //! `FALCONER_TREES_ROUNDS=100 cargo test --workspace --test system trees::rounds`), and `FALCONER_TREES_SEED` chooses the moments.
@@ -15,11 +15,13 @@ mod look;
 mod rounds;
 mod storms;
 mod truth;
-mod way;
+pub mod way;
 
 use serde_json::{Value, json};
 
+use crate::client::{Client, is_terminal};
 use crate::host::{Host, USUAL};
+use crate::patience::until;
 use bait::Bait;
 use way::Way;
 
@@ -39,14 +41,29 @@ impl Stage {
     fn with(way: Way, changes: &[(&str, &str)]) -> Self {
         let mut config = USUAL
             .replace("[host]\n", &format!("[host]\ncgroup = \"{}\"\n", way.setting()))
-            // Some trees take the machine for seconds; a component is not to blame.
+            // Some trees take the machine for seconds. A component is not to blame for that, and what is proven late is
+            // proven all the same: the largest values there are.
             .replace("call = \"1 s\"", "call = \"60 s\"")
+            .replace("[stop]\n", "[stop]\nprove = \"60 s\"\n")
             .replace("programs = {", &format!("programs = {{ bait = \"{}\",", falconer_bait::PROGRAM));
         for (from, to) in changes {
             assert!(config.contains(from), "{from} is not in the configuration");
             config = config.replace(from, to);
         }
         Self { host: Host::with(&config), way }
+    }
+
+    /// Cancels a run; the answer is of its end, however long that takes.
+    #[track_caller]
+    fn cancel(client: &Client, run: &str, grace_ms: Option<u64>) -> Value {
+        let mut arguments = json!({ "run_id": run });
+        if let Some(grace) = grace_ms {
+            arguments["grace_ms"] = json!(grace);
+        }
+        until("the end of what is cancelled", || {
+            // After 40 s it tells what there is by then.
+            Some(client.call("cancel_run", arguments.clone())).filter(is_terminal)
+        })
     }
 
     /// A bait that has not been started.

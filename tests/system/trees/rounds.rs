@@ -3,8 +3,6 @@
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use serde_json::json;
-
 use super::kinds::{KINDS, Kind};
 use super::way::Way;
 use super::{Stage, truth};
@@ -92,7 +90,7 @@ fn round(stage: &Stage, client: &Client, kind: &Kind, dice: &mut Dice) {
     // Not in the hope of anything: whatever the tree has come to by then is what is ended.
     std::thread::sleep(dice.moment());
     let grace = [0, 0, 10, 100][usize::try_from(dice.below(4)).unwrap()];
-    let answer = client.call("cancel_run", json!({ "run_id": run, "grace_ms": grace }));
+    let answer = Stage::cancel(client, &run, Some(grace));
     bait.is_gone(&run);
     truth::of_an_end(client, &run, &answer, kind.ends);
     truth::of_a_proof(stage, &bait, &answer["receipt"]);

@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::{Access, access};
 
+use super::place::{self, Place};
 use super::{Base, SHARED, own_dir, v1};
 use crate::config::TreeLimits;
 
@@ -38,6 +39,8 @@ pub struct Controllers {
     memory: Result<Way, String>,
     processes: Result<Way, String>,
     cpu: Result<Way, String>,
+    /// Of version 1, held.
+    places: Vec<Place>,
 }
 
 /// A limit that cannot be held.
@@ -92,19 +95,24 @@ impl Controllers {
     #[must_use]
     pub fn none(why: &str) -> Self {
         let none = || Err(why.to_owned());
-        Self { memory: none(), processes: none(), cpu: none() }
+        Self { memory: none(), processes: none(), cpu: none(), places: Vec::new() }
     }
 
     /// Makes each ready for the runs of the host with this tag.
     #[must_use]
     pub fn probe(base: Result<&Base, &str>, tag: &str) -> Self {
-        Self::each(|controller| {
+        let mut places = Vec::new();
+        let found = Self::each(|controller| {
             let without = match base.map_err(str::to_owned).and_then(|base| base.enable(controller)) {
                 Ok(()) => return Ok(Way::V2),
                 Err(why) => why,
             };
-            v1::prepare(controller, tag).map(Way::V1).map_err(|why| format!("{without}; {why}"))
-        })
+            let place = v1::prepare(controller, tag).map_err(|why| format!("{without}; {why}"))?;
+            let dir = place.dir().to_owned();
+            places.push(place);
+            Ok(Way::V1(dir))
+        });
+        Self { places, ..found }
     }
 
     /// What a probe would find, without making or changing anything: as far as that can be seen.
@@ -120,8 +128,9 @@ impl Controllers {
         })
     }
 
-    fn each(mut find: impl FnMut(Controller) -> Result<Way, String>) -> Self {
-        Self { memory: find(Controller::Memory), processes: find(Controller::Processes), cpu: find(Controller::Cpu) }
+    fn each(find: impl FnMut(Controller) -> Result<Way, String>) -> Self {
+        let [memory, processes, cpu] = Controller::ALL.map(find);
+        Self { memory, processes, cpu, places: Vec::new() }
     }
 
     /// Where one of them is, or why nowhere.
@@ -147,10 +156,8 @@ impl Controllers {
 
     /// Takes away what a probe made of version 1, where nothing is in it.
     pub fn close(&self) {
-        for way in [&self.memory, &self.processes, &self.cpu] {
-            if let Ok(Way::V1(dir)) = way {
-                v1::remove(dir);
-            }
+        for place in &self.places {
+            place::remove(place.dir());
         }
     }
 }

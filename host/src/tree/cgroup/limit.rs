@@ -22,7 +22,7 @@ use tokio::sync::watch;
 
 use super::super::register;
 use super::controllers::{Controller, Controllers, Way};
-use super::{Group, v1};
+use super::{Group, place};
 use crate::config::TreeLimits;
 
 /// The period over which CPU time is shared out: the kernel's default, 100 ms.
@@ -98,7 +98,7 @@ impl Held {
                 Way::V2 => (group.cloned().ok_or_else(|| io::Error::other("the run has no cgroup of version 2"))?, false),
                 Way::V1(dir) => {
                     let dir = dir.join(run);
-                    v1::make(&dir)?;
+                    place::make_all(&dir)?;
                     let group = Group { dir };
                     self.groups.push(group.clone());
                     (group, true)

@@ -8,6 +8,7 @@
 
 pub mod controllers;
 pub mod limit;
+pub mod place;
 mod v1;
 
 use std::io;
@@ -16,6 +17,7 @@ use std::os::unix::net::UnixStream;
 use std::path::{Component, Path, PathBuf};
 use std::process::{Command, Stdio};
 
+use self::place::Place;
 use super::proc::{self, Stat};
 use super::shim::OWN_PROGRAM;
 
@@ -27,7 +29,7 @@ pub const DAEMONS: &str = "daemons";
 /// Where the groups of one host's runs are made.
 #[derive(Debug, Clone)]
 pub struct Base {
-    dir: PathBuf,
+    place: Place,
 }
 
 /// The group of one run.
@@ -43,14 +45,11 @@ impl Base {
     /// Why there is none, for people.
     pub fn probe(tag: &str) -> Result<Self, String> {
         let own = own_dir().map_err(|error| format!("no cgroup of version 2: {error}"))?;
-        // A daemon that left its starter's group is in `falconer/daemons`.
-        let shared =
-            if own.ends_with(Path::new(SHARED).join(DAEMONS)) { own.parent().unwrap_or(&own).to_owned() } else { own.join(SHARED) };
-        let base = Self { dir: shared.join(tag) };
-        let failed = |what: &str, error: &io::Error| format!("{what} {}: {error}", base.dir.display());
-        std::fs::create_dir_all(&base.dir).map_err(|error| failed("cannot make the cgroup", &error))?;
-        sweep(&base.dir);
-        let trial = Group { dir: base.dir.join(format!("trial-{}", std::process::id())) };
+        let dir = shared_below(&own).join(tag);
+        let failed = |what: &str, error: &io::Error| format!("{what} {}: {error}", dir.display());
+        let base = Self { place: Place::make(&dir).map_err(|error| failed("cannot make the cgroup", &error))? };
+        sweep(&dir);
+        let trial = Group { dir: dir.join(format!("trial-{}", std::process::id())) };
         let tried = trial.try_out();
         let _ = trial.remove();
         tried.map_err(|error| failed("cannot use the cgroup", &error))?;
@@ -60,15 +59,31 @@ impl Base {
     /// Its directory.
     #[must_use]
     pub fn dir(&self) -> &Path {
-        &self.dir
+        self.place.dir()
     }
 
     /// The group of a run, made if it is not there.
     pub fn group(&self, name: &str) -> io::Result<Group> {
-        let dir = self.dir.join(name);
+        let dir = self.dir().join(name);
         made(std::fs::create_dir(&dir))?;
         Ok(Group { dir })
     }
+}
+
+/// Takes away the empty places that an earlier host of this tag had, which this one may never have come to use.
+pub fn forget_host(tag: &str) {
+    if let Ok(own) = own_dir() {
+        place::remove_if_free(&shared_below(&own).join(tag));
+    }
+    for controller in controllers::Controller::ALL {
+        v1::forget_host(controller, tag);
+    }
+}
+
+/// Where hosts share a group, for a process in this one: a daemon that left its starter's group is in `falconer/daemons`.
+pub fn shared_below(own: &Path) -> PathBuf {
+    let daemons = own.ends_with(Path::new(SHARED).join(DAEMONS));
+    if daemons { own.parent().unwrap_or(own).to_owned() } else { own.join(SHARED) }
 }
 
 /// Takes away what an earlier host made here and never used. What has processes stays.
@@ -96,12 +111,12 @@ impl Group {
         (plain && dir.components().any(|part| part.as_os_str() == SHARED)).then_some(Self { dir })
     }
 
-    /// The same of version 1: takes it away, and the place of its host where that is empty then.
+    /// The same of version 1: takes it away, and the place of its host where that is empty then and held by nobody.
     pub fn forget_v1(dir: &str) {
         if let Some(group) = Self::recorded(dir) {
             let _ = group.remove();
             if let Some(host) = group.dir.parent() {
-                v1::remove(host);
+                place::remove_if_free(host);
             }
         }
     }

@@ -10,6 +10,7 @@ use rustix::fs::{Access, access};
 
 use super::SHARED;
 use super::controllers::Controller;
+use super::place::{self, Place};
 
 /// A file that every group of a controller has, but for the root.
 const fn limit_file(controller: Controller) -> &'static str {
@@ -24,21 +25,28 @@ const fn limit_file(controller: Controller) -> &'static str {
 ///
 /// # Errors
 /// Why there is none, for people.
-pub fn prepare(controller: Controller, tag: &str) -> Result<PathBuf, String> {
+pub fn prepare(controller: Controller, tag: &str) -> Result<Place, String> {
     let mut last = None;
-    for place in places(controller)? {
-        let dir = place.join(SHARED).join(tag);
-        match make(&dir) {
-            Ok(()) if dir.join(limit_file(controller)).exists() => {
+    for within in places(controller)? {
+        let dir = within.join(SHARED).join(tag);
+        match Place::make(&dir) {
+            Ok(place) if dir.join(limit_file(controller)).exists() => {
                 super::sweep(&dir);
-                return Ok(dir);
+                return Ok(place);
             }
-            Ok(()) => last = Some(format!("{} has no {}", dir.display(), limit_file(controller))),
+            Ok(_) => last = Some(format!("{} has no {}", dir.display(), limit_file(controller))),
             Err(error) => last = Some(format!("cannot make the cgroup {}: {error}", dir.display())),
         }
-        remove(&dir);
+        place::remove(&dir);
     }
     Err(last.unwrap_or_else(|| not_mounted(controller)))
+}
+
+/// Takes the place of a host away, where it is empty and held by nobody.
+pub fn forget_host(controller: Controller, tag: &str) {
+    for within in places(controller).unwrap_or_default() {
+        place::remove_if_free(&within.join(SHARED).join(tag));
+    }
 }
 
 /// Where a place would be made, as far as that can be seen.
@@ -55,23 +63,6 @@ pub fn survey(controller: Controller) -> Result<PathBuf, String> {
 
 fn not_mounted(controller: Controller) -> String {
     format!("the controller {} of version 1 is not mounted", controller.name())
-}
-
-/// Makes a group and all above it; another host may be taking the shared group away at this moment.
-pub fn make(dir: &Path) -> io::Result<()> {
-    match std::fs::create_dir_all(dir) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => std::fs::create_dir_all(dir),
-        other => other,
-    }
-}
-
-/// Takes a host's place away, and the shared group where it was the last in it.
-pub fn remove(dir: &Path) {
-    if std::fs::remove_dir(dir).is_ok()
-        && let Some(shared) = dir.parent()
-    {
-        let _ = std::fs::remove_dir(shared);
-    }
 }
 
 /// Directories in which groups may be made, the best first.
