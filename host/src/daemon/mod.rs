@@ -107,7 +107,8 @@ pub struct Session {
 
 /// What a daemon does for its clients.
 pub trait Service: Send + Sync + 'static {
-    /// The live run in whose tree this process is.
+    /// The live run in whose tree this process is. May block for as long as the process's memory is locked: never to be
+    /// called where others are served.
     fn parent(&self, pid: u32) -> Option<RunId>;
     /// The working directory of a client as a workspace of its runs, where it may be one.
     fn workspace(&self, cwd: &Utf8Path) -> Option<Utf8PathBuf>;

@@ -21,10 +21,13 @@ use super::peer::{self, Peer};
 use super::{CLOSE_LIMIT, HELLO_LIMIT, Identity, PROTOCOL, Service, Session, code, signals, socket};
 use crate::clock::Millis;
 use crate::fault::Fault;
+use crate::id::RunId;
 use crate::run::Caller;
 
 /// How long nobody new is let in when the system has no descriptor or memory left for one.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+/// How long it may take to find out where a client is.
+const LOOK_TIME: Duration = Duration::from_secs(5);
 
 /// Whom a daemon is for.
 pub enum Ready {
@@ -207,8 +210,11 @@ impl<S: Service> Daemon<S> {
     }
 
     /// Who calls: what the hello says, checked again here.
-    fn caller(&self, hello: Hello, peer: Peer) -> Result<Caller, Fault> {
-        let parent = peer.pid.and_then(|pid| self.service.parent(pid));
+    async fn caller(&self, hello: Hello, peer: Peer) -> Result<Caller, Fault> {
+        let parent = match peer.pid {
+            Some(pid) => self.parent(pid).await?,
+            None => None,
+        };
         if parent.is_none() {
             // What lives inside a run gets that run's configuration, ours, whatever it can read itself.
             check_config(hello.config.as_ref(), &self.identity)?;
@@ -221,9 +227,22 @@ impl<S: Service> Daemon<S> {
         Ok(Caller { name: format!("process {pid}"), cwd, env: Arc::new(env), parent })
     }
 
+    /// The run in whose tree a client is. One that cannot be looked at could be inside any, and is turned away.
+    async fn parent(&self, pid: u32) -> Result<Option<RunId>, Fault> {
+        let service = Arc::clone(&self.service);
+        let looked = tokio::task::spawn_blocking(move || service.parent(pid));
+        match tokio::time::timeout(LOOK_TIME, looked).await {
+            Ok(Ok(parent)) => Ok(parent),
+            Ok(Err(error)) => Err(Fault::new(crate::fault::code::INTERNAL, format!("a task of the host failed: {error}"))),
+            Err(_) => Err(Fault::new(code::BAD_HELLO, format!("process {pid} or one above it cannot be looked at: its memory is locked"))
+                .retryable()
+                .hint("try again; a process that hangs like this is stuck in the kernel or holds its own memory")),
+        }
+    }
+
     async fn serve(&self, mut stream: UnixStream, hello: Hello, peer: Peer, stdio: Option<[std::os::fd::OwnedFd; 2]>) {
         let handover = hello.handover;
-        let prepared = self.caller(hello, peer).and_then(|caller| match (handover, stdio) {
+        let prepared = self.caller(hello, peer).await.and_then(|caller| match (handover, stdio) {
             (false, None) => Ok((caller, None)),
             (true, Some(fds)) => match handover::adopt(fds) {
                 Ok(adopted) => Ok((caller, Some(adopted))),
