@@ -48,7 +48,7 @@ impl Base {
             if own.ends_with(Path::new(SHARED).join(DAEMONS)) { own.parent().unwrap_or(&own).to_owned() } else { own.join(SHARED) };
         let base = Self { dir: shared.join(tag) };
         let failed = |what: &str, error: &io::Error| format!("{what} {}: {error}", base.dir.display());
-        std::fs::create_dir_all(&base.dir).map_err(|error| failed("cannot make the cgroup", &error))?;
+        make_all(&base.dir).map_err(|error| failed("cannot make the cgroup", &error))?;
         sweep(&base.dir);
         let trial = Group { dir: base.dir.join(format!("trial-{}", std::process::id())) };
         let tried = trial.try_out();
@@ -66,7 +66,7 @@ impl Base {
     /// The group of a run, made if it is not there.
     pub fn group(&self, name: &str) -> io::Result<Group> {
         let dir = self.dir.join(name);
-        made(std::fs::create_dir(&dir))?;
+        make_all(&dir)?;
         Ok(Group { dir })
     }
 }
@@ -77,6 +77,15 @@ fn sweep(dir: &Path) {
         if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
             let _ = Group { dir: entry.path() }.remove();
         }
+    }
+}
+
+/// Makes a group and those above it. A trial of another process may take the shared group away between two steps, as
+/// long as nothing is in it: then it is made once more.
+fn make_all(dir: &Path) -> io::Result<()> {
+    match std::fs::create_dir_all(dir) {
+        Err(error) if is_gone(&error) => std::fs::create_dir_all(dir),
+        other => other,
     }
 }
 
