@@ -115,6 +115,8 @@ fn without_a_shim_nothing_is_proven() {
         if grouped {
             assert!(names(&left).contains(&"sleep"), "{left:?}");
         }
+        let again = examine(&ground, &[run], &carriers::all()).remove(&run).unwrap().1;
+        assert_eq!((again.killed, again.killed_total), (left.killed.clone(), left.killed_total), "a later look knows it too");
         assert_eq!(carriers::all().iter().filter(|carrier| carrier.run == run).count(), 0);
         let dirs: Vec<_> = records::of(&ground, run).list.iter().filter_map(|record| record.group(&ground)).collect();
         assert_eq!(dirs.len(), usize::from(grouped));
