@@ -23,6 +23,7 @@ static NOBODYS: RwLock<()> = RwLock::new(());
 
 /// Processes that end with their test, however it ends.
 #[derive(Debug)]
+#[must_use = "they end with it"]
 struct Guarded(Vec<Seen>);
 
 impl Deref for Guarded {
@@ -342,7 +343,7 @@ fn a_sessions_next_run_waits_until_the_lost_one_is_ended() {
     let client = host.client();
     let (run, family) = family(&host, &client);
     let session = client.get(&run)["session_id"].clone();
-    lose(&host, client, &run);
+    let _shims = lose(&host, client, &run);
     let client = host.client();
     let mut next = host.hostile(json!({ "mode": "echo" }));
     next["session_id"] = session;
