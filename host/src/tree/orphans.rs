@@ -127,7 +127,7 @@ mod tests {
         let linked = there.path().join("link");
         std::os::unix::fs::symlink(here.path(), &linked).unwrap();
         let [ours, by_link, theirs, silent, torn, known, gone] = std::array::from_fn(|_| RunId::random());
-        let children = vec![
+        let children = [
             start(ours, Some(&dir(&here))),
             start(by_link, linked.to_str()),
             start(theirs, Some(&dir(&there))),

@@ -46,7 +46,7 @@ impl Host {
         Self { dir: Utf8PathBuf::from_path_buf(dir).unwrap(), runtime }
     }
 
-    /// Starts a script in a tree, and waits until it has so many processes.
+    /// Starts a script in a tree, and waits until it has so many processes, all but the script itself `sleep`.
     fn start(&self, run: RunId, wish: Cgroup, script: &str, processes: usize) {
         let ground = Ground::open(&self.dir, wish).unwrap();
         let plan = Plan {
@@ -60,7 +60,11 @@ impl Host {
             let tree = Tree::new(run, ground);
             tree.spawn(plan).await.unwrap();
         });
-        self.until("all processes", || self.living(run).iter().filter(|process| !process.is_shim).count() == processes);
+        self.until("all processes", || {
+            let living = self.living(run);
+            let sleeps = living.iter().filter(|process| process.name == "sleep").count();
+            sleeps + 1 == processes && living.iter().filter(|process| !process.is_shim).count() == processes
+        });
     }
 
     fn until(&self, what: &str, is: impl Fn() -> bool) {
