@@ -1,10 +1,15 @@
 //! `falconer check --orphans`: what an earlier host left behind is found, named, and ended, and nothing else is touched.
 
+mod machine;
+mod records;
+
 use std::fs;
-use std::os::unix::fs::PermissionsExt;
+use std::ops::Deref;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::{PoisonError, RwLock};
 
+use falconer::id::RunId;
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 
@@ -12,6 +17,33 @@ use crate::client::Client;
 use crate::host::{Host, USUAL};
 use crate::patience::until;
 use crate::processes::{Seen, with_environment};
+
+/// `--kill` ends what is nobody's on the whole machine: who has something of that kind keeps the others of this program
+/// away. Tests of another program may do it all the same.
+static NOBODYS: RwLock<()> = RwLock::new(());
+
+/// Processes that end with their test, however it ends.
+#[derive(Debug)]
+#[must_use = "they end with it"]
+struct Guarded(Vec<Seen>);
+
+impl Deref for Guarded {
+    type Target = [Seen];
+    fn deref(&self) -> &[Seen] {
+        &self.0
+    }
+}
+
+impl Drop for Guarded {
+    fn drop(&mut self) {
+        self.0.iter().for_each(|process| process.kill());
+    }
+}
+
+/// An id that no other test has.
+fn some_run() -> String {
+    RunId::random().to_string()
+}
 
 /// A child, one in a session of its own, and one that has no mark either; says all three pids, and waits.
 const FAMILY: &str = "setsid sleep 1000 & echo pid $!; env -i /usr/bin/setsid /bin/sleep 1000 & echo pid $!; echo pid $$; wait";
@@ -38,7 +70,7 @@ fn ways() -> Vec<&'static str> {
 }
 
 /// A run with a family, in a session that can go on, and what it consists of.
-fn family(host: &Host, client: &Client) -> (String, Vec<Seen>) {
+fn family(host: &Host, client: &Client) -> (String, Guarded) {
     let session = client.run(host.hostile(json!({ "mode": "echo" })))["session_id"].clone();
     let mut request = host.hostile(json!({ "mode": "spawn", "program": "sh", "args": ["-c", FAMILY] }));
     request["session_id"] = session;
@@ -53,7 +85,7 @@ fn family(host: &Host, client: &Client) -> (String, Vec<Seen>) {
     for pid in &pids[..2] {
         until("a sleep", || fs::read_to_string(format!("/proc/{pid}/comm")).is_ok_and(|name| name.trim() == "sleep").then_some(()));
     }
-    (run, pids.into_iter().map(|pid| Seen::of(pid).expect("a living child")).collect())
+    (run, Guarded(pids.into_iter().map(|pid| Seen::of(pid).expect("a living child")).collect()))
 }
 
 /// The shims of a run.
@@ -70,10 +102,10 @@ fn signal(process: Seen, signal: Signal) {
 }
 
 /// Loses the host, while the shims of the run are stopped: all that is below them lives on.
-fn lose(host: &Host, client: Client, run: &str) -> Vec<Seen> {
-    let shims = shims(run);
+fn lose(host: &Host, client: Client, run: &str) -> Guarded {
+    let shims = Guarded(shims(run));
     assert!(!shims.is_empty());
-    for shim in &shims {
+    for shim in shims.iter() {
         signal(*shim, Signal::STOP);
     }
     host.crash();
@@ -83,7 +115,10 @@ fn lose(host: &Host, client: Client, run: &str) -> Vec<Seen> {
 
 /// What is said of this host's own: how the command ended, and the runs. What others left on the machine is not ours to count.
 fn orphans(host: &Host, arguments: &[&str]) -> (bool, Vec<Value>) {
-    let ended = host.run(&[&["check", "--orphans", "--json"], arguments].concat());
+    let ended = {
+        let _others = (!arguments.is_empty()).then(|| NOBODYS.read().unwrap_or_else(PoisonError::into_inner));
+        host.run(&[&["check", "--orphans", "--json"], arguments].concat())
+    };
     let said: Value = serde_json::from_str(&ended.out).unwrap_or_else(|error| panic!("{error}: {ended:?}"));
     let code = if said["ok"] == true { 0 } else { 1 };
     assert_eq!(ended.code, Some(code), "{ended:?}");
@@ -126,7 +161,7 @@ fn trees_whose_shims_were_stopped_are_named_and_ended() {
             assert!(words(&found["found_by"]).contains(&by), "{way} {by}: {found}");
         }
         let processes = found["processes"].as_array().unwrap();
-        for process in family.iter().chain(&shims) {
+        for process in family.iter().chain(shims.iter()) {
             let named = processes.iter().find(|named| named["pid"] == process.pid).unwrap_or_else(|| panic!("{process:?}: {found}"));
             assert_eq!(named["shim"], json!(shims.contains(process)));
             assert!(!named["command"].as_str().unwrap().is_empty() && named["age_ms"].is_u64(), "{named}");
@@ -163,7 +198,7 @@ fn without_their_shims_trees_are_ended_as_far_as_they_can_be_seen_and_nothing_is
         let client = host.client();
         let (run, family) = family(&host, &client);
         let session = client.get(&run)["session_id"].clone();
-        for shim in lose(&host, client, &run) {
+        for shim in lose(&host, client, &run).iter() {
             shim.kill();
         }
         let [marked, unmarked, program] = family[..] else { panic!("{family:?}") };
@@ -180,11 +215,20 @@ fn without_their_shims_trees_are_ended_as_far_as_they_can_be_seen_and_nothing_is
         assert_eq!(unmarked.lives(), way != "auto");
         unmarked.kill();
         let told = host.run(&["check", "--orphans"]);
-        assert!(told.code == Some(1) && told.out.contains("both killed"), "{told:?}");
+        let way_out = format!("falconer check --orphans --forget {run}");
+        assert!(told.code == Some(1) && told.out.contains("both killed") && told.out.contains(&way_out), "{told:?}");
+        assert_eq!(pids(&orphans(&host, &[]).1[0]["killed"]), killed, "a later look knows what was killed");
+
+        // What its end is to be written by is not forgotten before that.
+        let early = host.run(&["check", "--orphans", "--forget", &run, "--json"]);
+        let said: Value = serde_json::from_str(&early.out).unwrap();
+        assert_eq!((early.code, &said["ok"], &said["records_removed"]), (Some(1), &json!(false), &json!(false)), "{early:?}");
+        assert!(early.err.contains("start the daemon once") && host.data().join("trees").join(&run).exists(), "{early:?}");
 
         let client = host.client();
         let view = client.ended(&run);
         assert_eq!((&view["status"], &view["receipt"]["proof"]["outcome"]), (&json!("lost"), &json!("unverified")), "{view}");
+        assert_eq!(pids(&view["receipt"]["killed"]), killed, "what was killed is in the receipt: {view}");
         assert!(host.data().join("trees").join(&run).exists(), "what is not proven is kept");
         let mut again = host.hostile(json!({ "mode": "echo" }));
         again["session_id"] = session;
@@ -192,12 +236,106 @@ fn without_their_shims_trees_are_ended_as_far_as_they_can_be_seen_and_nothing_is
         assert!(refusal.hint.is_some_and(|hint| hint.contains("--forget")), "a session opens again only when that is proven");
 
         // Or when a person says so, beside the daemon.
-        let other = host.run(&["check", "--orphans", "--forget", "run_aaaaaaaaaaaaaaaa"]);
-        assert!(other.code != Some(0) && other.err.contains("no records"), "{other:?}");
-        host.run(&["check", "--orphans", "--forget", &run]).well();
+        let other = host.run(&["check", "--orphans", "--forget", &some_run()]);
+        assert!(other.code == Some(2) && other.err.contains("no records"), "{other:?}");
+        let forgotten = host.run(&["check", "--orphans", "--forget", &run, "--json"]).well();
+        let said: Value = serde_json::from_str(&forgotten).unwrap();
+        assert_eq!(said, json!({ "ok": true, "run_id": run, "records_removed": true }));
         assert_eq!(client.run(again)["status"], "completed");
-        assert_eq!(host.run(&["check", "--orphans"]).code, Some(0));
+        assert_eq!(orphans(&host, &[]), (true, Vec::new()));
+        assert_eq!(groups_of(&run), Vec::<PathBuf>::new(), "nor is a cgroup of it left");
     }
+}
+
+#[test]
+fn a_run_whose_records_are_lost_is_not_said_to_have_had_no_process() {
+    let host = host("off");
+    let client = host.client();
+    let (run, family) = family(&host, &client);
+    for shim in lose(&host, client, &run).iter() {
+        shim.kill();
+    }
+    fs::remove_dir_all(host.data().join("trees").join(&run)).unwrap();
+    let (nothing, runs) = orphans(&host, &["--kill"]);
+    assert!(!nothing && runs[0]["proof"]["outcome"] == "unverified", "{runs:?}");
+    let killed = pids(&runs[0]["killed"]);
+    assert!(killed.contains(&u64::from(family[0].pid)), "{runs:?}");
+    let view = host.client().ended(&run);
+    assert_eq!((&view["status"], &view["receipt"]["proof"]["outcome"]), (&json!("lost"), &json!("unverified")), "{view}");
+    assert_eq!(pids(&view["receipt"]["killed"]), killed, "{view}");
+}
+
+#[test]
+fn a_run_that_lost_its_records_and_its_processes_is_not_proven() {
+    let host = host("off");
+    let client = host.client();
+    let (run, family) = family(&host, &client);
+    for shim in lose(&host, client, &run).iter() {
+        shim.kill();
+    }
+    drop(family);
+    fs::remove_dir_all(host.data().join("trees").join(&run)).unwrap();
+    until("nothing of it", || with_environment(&format!("FALCONER_RUN_ID={run}")).is_empty().then_some(()));
+    let (nothing, runs) = orphans(&host, &[]);
+    assert!(!nothing && runs[0]["proof"]["outcome"] == "unverified", "{runs:?}");
+    let view = host.client().ended(&run);
+    assert_eq!((&view["status"], &view["receipt"]["proof"]["outcome"]), (&json!("lost"), &json!("unverified")), "{view}");
+    assert!(view["receipt"]["proof"]["reason"].as_str().unwrap().contains("records are gone"), "{view}");
+}
+
+#[test]
+fn a_lock_that_is_not_known_to_be_a_daemons_is_said_to_be_somebodys() {
+    let host = Host::usual();
+    let client = host.client();
+    let (run, family) = family(&host, &client);
+    let _shims = lose(&host, client, &run);
+    let lock = fs::File::options().read(true).write(true).open(host.data().join("daemon.lock")).unwrap();
+    until("the lock of the killed daemon", || rustix::fs::flock(&lock, rustix::fs::FlockOperation::NonBlockingLockExclusive).ok());
+    let (_, runs) = orphans(&host, &["--kill"]);
+    assert_eq!(runs, Vec::<Value>::new(), "what whoever it is may hold is not touched");
+    let told = host.run(&["check", "--orphans"]);
+    let somebody = format!("somebody holds the lock of {}", host.data().display());
+    assert!(told.code == Some(1) && told.out.contains(&somebody) && !told.out.contains("serves it"), "{told:?}");
+    let refused = host.run(&["serve"]);
+    assert!(refused.code == Some(7) && refused.err.contains(&somebody), "{refused:?}");
+    assert!(family.iter().all(|process| process.lives()));
+
+    // Who looks holds it for a moment only; a start waits for that.
+    let start = host.command(&["serve"]).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    let mut daemon = Marked(start);
+    drop(lock);
+    until("the daemon", || host.daemon());
+    let client = host.client();
+    assert_eq!(client.ended(&run)["receipt"]["proof"]["outcome"], "empty");
+    drop(client);
+    host.run(&["stop"]).well();
+    assert!(daemon.0.wait().unwrap().success());
+}
+
+/// What is left of a run's cgroups.
+fn groups_of(run: &str) -> Vec<PathBuf> {
+    fn below(dir: &Path, run: &str, found: &mut Vec<PathBuf>) {
+        for entry in fs::read_dir(dir).into_iter().flatten().flatten().filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir())) {
+            if entry.file_name() == run {
+                found.push(entry.path());
+            }
+            below(&entry.path(), run, found);
+        }
+    }
+    let mut found = Vec::new();
+    if let Some(mount) = unified() {
+        below(&mount, run, &mut found);
+    }
+    found
+}
+
+/// Where cgroups of version 2 are mounted (proc_pid_mountinfo(5)).
+fn unified() -> Option<PathBuf> {
+    let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap();
+    mounts.lines().find_map(|line| {
+        let (before, after) = line.split_once(" - ")?;
+        (after.split(' ').next()? == "cgroup2").then(|| before.split(' ').nth(4).map(PathBuf::from)).flatten()
+    })
 }
 
 #[test]
@@ -206,7 +344,7 @@ fn a_sessions_next_run_waits_until_the_lost_one_is_ended() {
     let client = host.client();
     let (run, family) = family(&host, &client);
     let session = client.get(&run)["session_id"].clone();
-    lose(&host, client, &run);
+    let _shims = lose(&host, client, &run);
     let client = host.client();
     let mut next = host.hostile(json!({ "mode": "echo" }));
     next["session_id"] = session;
@@ -226,7 +364,7 @@ fn what_a_living_daemon_holds_is_no_orphan() {
         let (nothing, runs) = orphans(&host, arguments);
         assert!(nothing && runs.is_empty(), "{runs:?}");
     }
-    let told = host.run(&["check", "--orphans", "--kill"]);
+    let told = host.run(&["check", "--orphans"]);
     assert!(told.out.contains("serves it and holds 1 run"), "{told:?}");
     assert!(family.iter().all(|process| process.lives()));
     assert_eq!(client.get(&run)["status"], "running");
@@ -259,156 +397,6 @@ impl Drop for Marked {
     fn drop(&mut self) {
         let _ = self.0.kill();
         let _ = self.0.wait();
-    }
-}
-
-#[test]
-fn what_is_of_another_host_is_listed_and_left_alone() {
-    let (host, other) = (Host::usual(), Host::usual());
-    fs::create_dir(other.data()).unwrap();
-    let theirs = Marked::start("run_bbbbbbbbbbbbbbbb", Some(&other.data()));
-    let silent = Marked::start("run_cccccccccccccccc", None);
-    let torn = [Marked::start("run_dddddddddddddddd", Some(&host.data())), Marked::start("run_dddddddddddddddd", Some(&other.data()))];
-    let held = Marked::start("run_eeeeeeeeeeeeeeee", Some(&host.path("gone")));
-    let said: Value = serde_json::from_str(&host.run(&["check", "--orphans", "--kill", "--json"]).out).unwrap();
-    let others = said["others"].as_array().unwrap();
-    let of = |run: &str| others.iter().find(|other| other["runs"].as_array().unwrap().iter().any(|known| known["run_id"] == run)).unwrap();
-    assert_eq!(of("run_bbbbbbbbbbbbbbbb")["data_dir"], json!(other.data()));
-    assert_eq!((&of("run_cccccccccccccccc")["why"], &of("run_dddddddddddddddd")["why"]), (&json!("unknown"), &json!("unknown")));
-    assert_eq!(
-        (&of("run_eeeeeeeeeeeeeeee")["why"], &of("run_eeeeeeeeeeeeeeee")["holder"]["pid"]),
-        (&json!("held"), &json!(std::process::id()))
-    );
-    let told = host.run(&["check", "--orphans", "--kill"]).out;
-    let look = format!("falconer check --orphans --data-dir {}", other.data().display());
-    assert!(told.contains(&look), "{told}");
-    assert!([&theirs, &silent, &held].into_iter().chain(&torn).all(Marked::lives));
-
-    // Looked at from there, it is that host's own, and what it left unknown to its own records is ended, though not proven.
-    let (nothing, runs) = orphans(&other, &["--kill"]);
-    assert!(!nothing && runs.iter().any(|run| run["run_id"] == "run_bbbbbbbbbbbbbbbb"), "{runs:?}");
-    assert!(!theirs.lives() && silent.lives() && torn.iter().all(Marked::lives));
-    assert_eq!(orphans(&other, &[]), (true, Vec::new()));
-}
-
-#[test]
-fn what_is_nobodys_is_ended_where_no_host_can_be() {
-    let host = Host::usual();
-    let gone = host.path("gone");
-    let run = "run_ffffffffffffffff";
-    fs::create_dir(&gone).unwrap();
-    // Its parent ends at once: it is given to the first process, as whatever outlives its host.
-    let started = Command::new("/bin/sh")
-        .args(["-c", "/bin/sleep 1000 >/dev/null 2>&1 &"])
-        .env_clear()
-        .env("FALCONER_RUN_ID", run)
-        .env("FALCONER_DATA_DIR", &gone)
-        .stdin(Stdio::null())
-        .status();
-    assert!(started.unwrap().success());
-    let orphan = until("the orphan", || {
-        let found = with_environment(&format!("FALCONER_RUN_ID={run}"));
-        found.into_iter().find(|seen| fs::read_to_string(format!("/proc/{}/comm", seen.pid)).is_ok_and(|name| name.trim() == "sleep"))
-    });
-    let above = fs::read_to_string(format!("/proc/{}/stat", orphan.pid)).unwrap();
-    let above = above[above.rfind(')').unwrap() + 2..].split(' ').nth(1).unwrap().to_owned();
-    if above != "1" {
-        eprintln!("orphans are not given to the first process here: left out");
-        return orphan.kill();
-    }
-    host.run(&["check", "--orphans", "--kill"]);
-    assert!(orphan.lives(), "its directory is there");
-    fs::remove_dir(&gone).unwrap();
-    host.run(&["check", "--orphans"]);
-    assert!(orphan.lives(), "a look ends nothing");
-    let said: Value = serde_json::from_str(&host.run(&["check", "--orphans", "--kill", "--json"]).out).unwrap();
-    let found = said["runs"].as_array().unwrap().iter().find(|found| found["run_id"] == run).unwrap().clone();
-    assert_eq!((&found["data_dir"], &pids(&found["killed"])[..]), (&json!(gone), &[u64::from(orphan.pid)][..]), "{found}");
-    assert!(!orphan.lives());
-}
-
-/// A record of this boot that names a cgroup.
-fn record(run: &str, cgroup: &Path) -> String {
-    let boot = fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap();
-    let begun = json!({ "run": run, "boot": boot.trim(), "host": { "pid": 1, "start": 1 }, "program": "/bin/sh", "cgroup": cgroup });
-    format!("{begun}\n{}\n", json!({ "shim": { "pid": 1, "start": 1 } }))
-}
-
-#[test]
-fn whatever_is_among_the_records_is_survived_and_leads_nowhere() {
-    let host = Host::usual();
-    let trees = host.data().join("trees");
-    let run = |letter: &str| format!("run_{}", letter.repeat(16));
-    let place = |name: &str| {
-        let dir = trees.join(name);
-        fs::create_dir_all(&dir).unwrap();
-        dir
-    };
-    fs::create_dir(host.data()).unwrap();
-    fs::set_permissions(host.data(), fs::Permissions::from_mode(0o700)).unwrap();
-    let mut victim = Marked(Command::new("/bin/sleep").arg("1000").env_clear().stdin(Stdio::null()).spawn().unwrap());
-
-    // Nothing that is a record, or the name of a run.
-    place("not-a-run");
-    fs::write(trees.join(run("g")), "a file").unwrap();
-    fs::write(trees.join("\u{1b}[31mred"), "").unwrap();
-    // What would keep a reader waiting, lead it elsewhere, or is none.
-    let odd = place(&run("h"));
-    rustix::fs::mknodat(rustix::fs::CWD, odd.join("1"), rustix::fs::FileType::Fifo, rustix::fs::Mode::RUSR, 0).unwrap();
-    std::os::unix::fs::symlink("/etc/passwd", odd.join("2")).unwrap();
-    fs::create_dir(odd.join("3")).unwrap();
-    fs::write(odd.join("4"), [0xff, b'\n', 0, 0xfe]).unwrap();
-    fs::write(odd.join("5"), "").unwrap();
-    fs::write(odd.join("not-a-number"), "x").unwrap();
-    // A run elsewhere.
-    let outside = host.path("outside");
-    fs::create_dir(&outside).unwrap();
-    fs::write(outside.join("1"), record(&run("i"), Path::new("/nowhere"))).unwrap();
-    std::os::unix::fs::symlink(&outside, trees.join(run("i"))).unwrap();
-    // A directory that looks like a group of ours, and holds one that is not.
-    let fake = host.path("work").join("falconer/host-000000000000").join(run("j")).join("c1");
-    fs::create_dir_all(fake.join("empty")).unwrap();
-    fs::write(fake.join("cgroup.procs"), format!("{}\n", victim.0.id())).unwrap();
-    fs::write(fake.join("cgroup.events"), "populated 1\nfrozen 0\n").unwrap();
-    fs::write(place(&run("j")).join("1"), record(&run("j"), &fake)).unwrap();
-    // A group of somebody else's, a real one where one can be made.
-    let real =
-        Path::new("/sys/fs/cgroup/unified").join(format!("falconer-test-{}", std::process::id())).join("falconer/host-000000000000/run/c1");
-    let made = fs::create_dir_all(&real).and_then(|()| fs::write(real.join("cgroup.procs"), victim.0.id().to_string())).is_ok();
-    fs::write(place(&run("k")).join("1"), record(&run("k"), &real)).unwrap();
-    // Half a first line: nothing was started after it.
-    fs::write(place(&run("l")).join("1"), "{\"run\":\"run_").unwrap();
-
-    let untouched = |victim: &Marked| {
-        assert!(victim.lives());
-        assert!(!fake.join("cgroup.kill").exists() && fake.join("empty").exists() && outside.join("1").exists());
-        assert!(!made || real.exists());
-    };
-    let (nothing, runs) = orphans(&host, &["--kill"]);
-    assert!(!nothing);
-    let of = |letter: &str| runs.iter().find(|found| found["run_id"] == run(letter)).map(|found| found["proof"]["outcome"].clone());
-    for letter in ["h", "j", "k"] {
-        assert_eq!(of(letter), Some(json!("unverified")), "{letter}: {runs:?}");
-        assert!(trees.join(run(letter)).exists(), "what is not proven is kept");
-    }
-    assert_eq!(of("l"), Some(json!("no_processes")), "{runs:?}");
-    assert!(!trees.join(run("l")).exists());
-    untouched(&victim);
-    let told = host.run(&["check", "--orphans"]);
-    assert!(told.out.contains("not-a-run") && !told.out.contains('\u{1b}'), "{told:?}");
-
-    let client = host.client();
-    assert_eq!(client.run(host.hostile(json!({ "mode": "echo" })))["status"], "completed", "a daemon starts all the same");
-    let (_, family) = family(&host, &client);
-    host.run(&["stop"]).well();
-    until("its end", || family.iter().all(|process| !process.lives()).then_some(()));
-    untouched(&victim);
-    victim.0.kill().unwrap();
-    victim.0.wait().unwrap();
-    let mut dir: PathBuf = real;
-    while made && dir != Path::new("/sys/fs/cgroup/unified") {
-        until("the group to be empty", || fs::remove_dir(&dir).is_ok().then_some(()));
-        dir.pop();
     }
 }
 

@@ -1,5 +1,6 @@
-//! `falconer check`: what is granted, what is found, what is missing, and how to mend it. It changes nothing.
-//! With `--orphans` it is [`super::orphans`].
+//! `falconer check`: what is granted, what is found, what is missing, and how to mend it. It leaves
+//! everything as it was. How trees are held is tried: where a cgroup can be made, one is, a process is started in it and
+//! killed, and both are taken away again. With `--orphans` it is [`super::orphans`].
 //!
 //! Exit codes: 0 nothing is wrong (warnings aside); 1 something is; 2 the configuration cannot be read.
 
@@ -44,7 +45,7 @@ pub async fn run(globals: &Globals, args: Args) -> ExitCode {
     };
     if args.orphans {
         return match args.forget {
-            Some(run) => super::orphans::forget(&config, run),
+            Some(run) => super::orphans::forget(globals, &config, run),
             None => super::orphans::run(globals, &config, args.kill).await,
         };
     }

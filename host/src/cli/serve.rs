@@ -4,8 +4,10 @@
 //! directory has a daemon, or cannot be served.
 
 use std::ffi::OsString;
+use std::io;
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use camino::Utf8Path;
 
@@ -18,6 +20,12 @@ use crate::daemon::lock::{self, Lock};
 use crate::daemon::log::{self, Verbosity};
 use crate::daemon::{self, Identity, Ready, code, socket};
 use crate::fault::Fault;
+
+/// How long a lock is waited for whose owner lets nobody in: it is on its way up or down, or only looks whether the
+/// lock is free.
+const PASSING: Duration = Duration::from_secs(1);
+/// Between two looks at such a lock.
+const LOOK_AGAIN: Duration = Duration::from_millis(10);
 
 /// Arguments of `falconer serve`.
 #[derive(Debug, clap::Args)]
@@ -71,13 +79,47 @@ pub(super) fn own(config: &Arc<Config>, ready: Ready) -> Result<(), Fault> {
 
 fn take(dir: &Utf8Path) -> Result<Lock, Fault> {
     daemon::prepare_dir(dir)?;
-    match Lock::try_take(dir) {
-        Ok(Some(lock)) => Ok(lock),
-        Ok(None) => {
-            let owner = lock::last_owner(dir).map_or_else(String::new, |pid| format!(" (process {pid})"));
+    match take_lock(dir) {
+        Ok(Taken::Ours(lock)) => Ok(lock),
+        Ok(Taken::Daemon(pid)) => {
+            let owner = pid.map_or_else(String::new, |pid| format!(" (process {pid})"));
             Err(Fault::new(code::DAEMON_RUNS, format!("a daemon{owner} serves {dir} already")).hint("`falconer stop` ends it"))
         }
+        Ok(Taken::Somebody) => Err(Fault::new(code::DAEMON_RUNS, format!("somebody holds the lock of {dir}"))
+            .hint("a daemon that starts or ends, or `falconer check --orphans --kill`; try again")
+            .retryable()),
         Err(error) => Err(Fault::new(code::DAEMON_FAILED, format!("cannot lock {dir}: {error}"))),
+    }
+}
+
+/// Who has the lock of a data directory.
+pub(super) enum Taken {
+    /// This process, from now on.
+    Ours(Lock),
+    /// A daemon that lets clients in, by the number that it wrote there.
+    Daemon(Option<u32>),
+    /// Whoever it is, nobody listens.
+    Somebody,
+}
+
+/// Takes the lock of a data directory that is there. One that is held for a moment is waited for, as a client that starts
+/// a daemon does.
+///
+/// # Errors
+/// What open(2) or flock(2) say.
+pub(super) fn take_lock(dir: &Utf8Path) -> io::Result<Taken> {
+    let begun = Instant::now();
+    loop {
+        if let Some(lock) = Lock::try_take(dir)? {
+            return Ok(Taken::Ours(lock));
+        }
+        if socket::connect(dir).is_ok_and(|stream| stream.is_some()) {
+            return Ok(Taken::Daemon(lock::last_owner(dir)));
+        }
+        if begun.elapsed() >= PASSING {
+            return Ok(Taken::Somebody);
+        }
+        std::thread::sleep(LOOK_AGAIN);
     }
 }
 

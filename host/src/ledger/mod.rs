@@ -264,6 +264,11 @@ impl Glance {
     pub fn unfinished(&self) -> Result<Vec<RunRow>, LedgerError> {
         self.0.unfinished()
     }
+
+    /// As [`Ledger::events`].
+    pub fn events(&self, run: RunId, after: u64, limit: u32, max_bytes: u64, kinds: &[&str]) -> Result<Vec<EventRow>, LedgerError> {
+        self.0.events(run, after, limit, max_bytes, kinds)
+    }
 }
 
 /// A commit on its way; awaiting it waits for the disk. Dropping it takes nothing back.

@@ -92,6 +92,9 @@ impl EventType {
         Self::RunLost,
     ];
 
+    /// What a run says only of a process that it started, by the host: each of those has a record in the data directory.
+    pub const OF_A_CHILD: [Self; 3] = [Self::CommandStarted, Self::CommandOutput, Self::CommandFinished];
+
     /// The word, as it stands in JSON and in the ledger.
     #[must_use]
     pub const fn word(self) -> &'static str {

@@ -56,7 +56,13 @@ pub async fn shim(inner: Arc<Inner>, shim: Process, socket: Arc<OwnedFd>, mut by
     match shim.watch(&inner.handle) {
         Ok(watched) => watched.ended().await,
         // Without a descriptor to watch it by: it ends at once, killed or done.
-        Err(_) => drop(control(&inner.handle, { let shim = shim.clone(); move || adopt::abandon(&shim) }).await),
+        Err(_) => drop(
+            control(&inner.handle, {
+                let shim = shim.clone();
+                move || adopt::abandon(&shim)
+            })
+            .await,
+        ),
     }
     let (pid, ended) = (shim.pid, heard.ended);
     let _ = control(&inner.handle, move || if ended { adopt::bury(pid) } else { adopt::lose(pid) }).await;

@@ -16,7 +16,7 @@ use super::carriers::{self, Carrier};
 use super::cgroup::Group;
 use super::pidfd::Process;
 use super::proc::Stat;
-use super::records::{self, Cleared, Record, Records};
+use super::records::{self, Cleared, Killed, Record, Records};
 use super::shim::report::NAMED;
 use super::{Ground, Seen, Verdict, control, proc, walk};
 use crate::id::RunId;
@@ -37,6 +37,16 @@ pub struct Left {
     pub killed_total: u64,
     /// What is known now.
     pub verdict: Verdict,
+}
+
+impl Left {
+    /// The run had a process, and there is no record of one: what is not known is not proven.
+    pub fn miss_records(&mut self) {
+        if self.verdict == Verdict::Never {
+            let reason = "it started a command, and its records are gone: whether anything of it lives cannot be found out".into();
+            self.verdict = Verdict::Unverified { reason, survivors: Vec::new() };
+        }
+    }
 }
 
 /// How a process of a run was found.
@@ -247,11 +257,12 @@ fn judge(ground: &Ground, records: &Records, living: &BTreeMap<u32, Living>, our
     let mut killed_total: u64 = ended().map(|ended| ended.killed_total).sum();
     // Lists that are cut short may leave out what both have killed.
     let all_named = killed.len() as u64 == killed_total;
-    let by_others = records.cleared().into_iter().flat_map(|cleared| cleared.killed.iter().cloned());
+    let by_others = killed_by_others(records);
     let here = ours.iter().map(|(pid, name)| Seen { pid: *pid, name: name.clone() });
     let named: BTreeSet<u32> = killed.iter().map(|seen| seen.pid).collect();
-    let more: Vec<Seen> = by_others.chain(here).filter(|seen| !named.contains(&seen.pid)).collect::<BTreeSet<_>>().into_iter().collect();
-    let more_total = (more.len() as u64).max(records.cleared().map_or(0, |cleared| cleared.killed_total));
+    let more: Vec<Seen> =
+        by_others.into_iter().chain(here).filter(|seen| !named.contains(&seen.pid)).collect::<BTreeSet<_>>().into_iter().collect();
+    let more_total = (more.len() as u64).max(total_by_others(records));
     killed_total = if all_named { killed_total + more_total } else { killed_total.max(more_total) };
     killed.extend(more);
     killed.sort();
@@ -321,25 +332,40 @@ fn how(ground: &Ground, record: &Record) -> Result<Vec<&'static str>, String> {
     Ok(Vec::new())
 }
 
-/// Leaves word of what was ended here, for a host that comes later.
+/// What was noted as killed, by whoever ended something of it from outside.
+fn killed_by_others(records: &Records) -> BTreeSet<Seen> {
+    let cleared = records.cleared().into_iter().flat_map(|cleared| &cleared.killed);
+    cleared.chain(&records.killed.killed).cloned().collect()
+}
+
+fn total_by_others(records: &Records) -> u64 {
+    records.cleared().map_or(0, |cleared| cleared.killed_total).max(records.killed.killed_total)
+}
+
+/// Leaves word of what was ended here, for a host that comes later: always of what was killed, and of the proof where
+/// there is one.
 fn note(records: &Records, ours: &BTreeMap<u32, String>, left: &Left) {
-    let Verdict::Empty(by) = &left.verdict else { return };
     if ours.is_empty() {
         return;
     }
     let told: BTreeSet<u32> =
         records.list.iter().filter_map(|record| record.ended.as_ref()).flat_map(|ended| &ended.killed).map(|seen| seen.pid).collect();
-    let earlier = records.cleared().into_iter().flat_map(|cleared| cleared.killed.iter().cloned());
-    let mut killed: Vec<Seen> = ours.iter().map(|(pid, name)| Seen { pid: *pid, name: name.clone() }).chain(earlier).collect();
-    killed.retain(|seen| !told.contains(&seen.pid));
-    killed.sort();
-    killed.dedup();
+    let earlier = killed_by_others(records);
+    let here: BTreeSet<Seen> = ours
+        .iter()
+        .map(|(pid, name)| Seen { pid: *pid, name: name.clone() })
+        .filter(|seen| !told.contains(&seen.pid) && !earlier.contains(seen))
+        .collect();
+    let killed_total = total_by_others(records).max(earlier.len() as u64) + here.len() as u64;
+    let killed: Vec<Seen> = here.into_iter().chain(earlier).take(NAMED).collect::<BTreeSet<_>>().into_iter().collect();
     if killed.is_empty() {
         return;
     }
-    let killed_total = killed.len() as u64;
-    killed.truncate(NAMED);
-    if let Err(error) = records.note(&Cleared { by: by.clone(), killed, killed_total }) {
+    let noted = records.note_killed(&Killed { killed: killed.clone(), killed_total }).and_then(|()| match &left.verdict {
+        Verdict::Empty(by) => records.note(&Cleared { by: by.clone(), killed, killed_total }),
+        Verdict::Never | Verdict::Unverified { .. } => Ok(()),
+    });
+    if let Err(error) = noted {
         tracing::debug!(%error, "what was ended of a run could not be noted");
     }
 }

@@ -101,18 +101,23 @@ mod tests {
     use super::super::carriers;
     use super::*;
 
-    fn start(run: RunId, dir: Option<&str>) -> Child {
+    /// A process that ends with its test.
+    struct Guarded(Child);
+
+    impl Drop for Guarded {
+        fn drop(&mut self) {
+            // Another test of this process may reap it first, as an orphan.
+            let _ = (self.0.kill(), self.0.wait());
+        }
+    }
+
+    fn start(run: RunId, dir: Option<&str>) -> Guarded {
         let mut command = Command::new("/bin/sleep");
         command.arg("3000").env_clear().env(proc::MARK, run.to_string()).stdin(Stdio::null());
         if let Some(dir) = dir {
             command.env("FALCONER_DATA_DIR", dir);
         }
-        command.spawn().unwrap()
-    }
-
-    fn end(mut child: Child) {
-        // Another test of this process may reap it first, as an orphan.
-        let _ = (child.kill(), child.wait());
+        Guarded(command.spawn().unwrap())
     }
 
     #[test]
@@ -122,7 +127,7 @@ mod tests {
         let linked = there.path().join("link");
         std::os::unix::fs::symlink(here.path(), &linked).unwrap();
         let [ours, by_link, theirs, silent, torn, known, gone] = std::array::from_fn(|_| RunId::random());
-        let children = vec![
+        let children = [
             start(ours, Some(&dir(&here))),
             start(by_link, linked.to_str()),
             start(theirs, Some(&dir(&there))),
@@ -153,7 +158,6 @@ mod tests {
             "this test is above it: {:?}",
             sorted[&gone]
         );
-        children.into_iter().for_each(end);
     }
 
     #[test]

@@ -6,6 +6,7 @@
 
 use std::fs::File;
 use std::io::{self, Read};
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Component, Path};
 
 use camino::{Utf8Path, Utf8PathBuf};
@@ -19,6 +20,8 @@ use crate::id::RunId;
 
 /// A record is some hundred bytes and at most [`super::shim::report::NAMED`] names; what is larger is none.
 const MOST_BYTES: u64 = 1 << 20;
+/// The file beside the records in which is noted what was killed from outside; its last whole line counts.
+const KILLED: &str = "killed";
 /// `CGROUP2_SUPER_MAGIC` (statfs(2)).
 const CGROUP2: i64 = 0x6367_7270;
 
@@ -61,6 +64,15 @@ pub struct Cleared {
     pub killed_total: u64,
 }
 
+/// What was killed of a run from outside, whatever is known of its end. It proves nothing.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Killed {
+    /// Besides what the shims killed; at most [`super::shim::report::NAMED`].
+    pub killed: Vec<Seen>,
+    /// How many.
+    pub killed_total: u64,
+}
+
 /// The line of it.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -77,6 +89,10 @@ pub struct Records {
     last: Option<Utf8PathBuf>,
     /// What should be a record and cannot be read as one, with the reason.
     pub unreadable: Vec<String>,
+    /// What was noted as killed.
+    pub killed: Killed,
+    /// Their directory, where it is there and is one.
+    place: Option<Utf8PathBuf>,
 }
 
 impl Records {
@@ -90,6 +106,20 @@ impl Records {
     #[must_use]
     pub fn cleared(&self) -> Option<&Cleared> {
         self.list.iter().rev().find_map(|record| record.cleared.as_ref())
+    }
+
+    /// Notes what was killed in a file of its own beside the records; nowhere, where there is no directory of them.
+    ///
+    /// # Errors
+    /// What open(2) and write(2) say; the receipt of the run's end will not name it then.
+    pub fn note_killed(&self, killed: &Killed) -> io::Result<()> {
+        let Some(place) = &self.place else { return Ok(()) };
+        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::APPEND | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+        let file = File::from(open(place.join(KILLED).as_std_path(), flags, Mode::RUSR | Mode::WUSR)?);
+        let mut line = serde_json::to_vec(killed)?;
+        line.insert(0, b'\n');
+        line.push(b'\n');
+        super::shim::report::append(&file, &line)
     }
 
     /// Notes it in the last record.
@@ -188,6 +218,8 @@ pub fn of(ground: &Ground, run: RunId) -> Records {
             return records;
         }
     };
+    records.killed = killed(&dir.join(KILLED));
+    records.place = Some(dir.clone());
     // Other names are of nobody, and tell nothing.
     let mut numbers: Vec<u64> = entries.flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect();
     numbers.sort_unstable();
@@ -206,6 +238,20 @@ pub fn of(ground: &Ground, run: RunId) -> Records {
         }
     }
     records
+}
+
+/// What is noted there. What cannot be read tells nothing: no proof hangs on it.
+fn killed(file: &Utf8Path) -> Killed {
+    let text = text(file).unwrap_or_default();
+    text.split(|byte| *byte == b'\n').rev().find_map(|line| serde_json::from_slice(line).ok()).unwrap_or_default()
+}
+
+/// Makes the directory of a run's records where it has none, so that what is killed of it can be noted there.
+///
+/// # Errors
+/// What mkdir(2) says.
+pub fn keep(ground: &Ground, run: RunId) -> io::Result<()> {
+    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(dir(ground, run))
 }
 
 /// The bytes of a file that is one.

@@ -8,38 +8,35 @@
 //! Exit codes: 0 nothing is left, or all of it was ended, proven; 1 something is left, or not proven; 2 the command line
 //! or the configuration is wrong.
 
+mod forget;
 mod print;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::process::ExitCode;
-use std::time::{Duration, Instant};
 
 use camino::{Utf8Path, Utf8PathBuf};
 
+pub use self::forget::forget;
 use super::exit::Exit;
+use super::serve::{Taken, take_lock};
 use super::{Globals, fail, put};
 use crate::config::Config;
-use crate::daemon::lock::{self, Lock};
-use crate::daemon::{DirFinding, LOCK_FILE, code, inspect_dir, socket};
+use crate::daemon::lock::Lock;
+use crate::daemon::{DirFinding, LOCK_FILE, code, inspect_dir};
 use crate::fault::Fault;
 use crate::id::RunId;
 use crate::ledger::{Glance, LedgerError, RunRow};
+use crate::run::event::EventType;
 use crate::run::status::Status;
 use crate::tree::carriers::{self, Carrier};
 use crate::tree::orphans::{self, Whose};
 use crate::tree::{Ground, Left, Living, Seen, Verdict, end_leftovers, examine, forget_leftovers, living, mark_of, records};
 
-/// How long the owner of a lock may take to end, where nobody listens.
-const ENDING: Duration = Duration::from_secs(1);
-/// Between two looks at such a lock.
-const LOOK_AGAIN: Duration = Duration::from_millis(10);
-
 /// All that was found.
 struct Found {
     data_dir: Utf8PathBuf,
-    /// Somebody holds the lock: a daemon, by the number that it wrote there.
-    daemon: Option<Option<u32>>,
-    /// How many runs it holds.
+    holder: Holder,
+    /// How many runs are in its hands.
     held: usize,
     /// Why the ledger does not say anything.
     ledger: Option<String>,
@@ -63,8 +60,17 @@ struct Orphan {
     around_us: bool,
     /// It was ended here.
     ended: bool,
+    /// There are records of it here.
+    has_records: bool,
     /// Its records were taken away.
     forgotten: bool,
+}
+
+impl Found {
+    /// Nothing is left, or what is left is in the hands of a daemon.
+    fn is_well(&self) -> bool {
+        self.orphans.iter().all(Orphan::is_proven) && (self.holder != Holder::Somebody || self.held == 0)
+    }
 }
 
 /// What belongs to another host.
@@ -79,15 +85,19 @@ impl Orphan {
     }
 
     fn is_unfinished(&self) -> bool {
-        self.row.as_ref().is_some_and(|row| Status::from_word(&row.status).is_none_or(|status| !status.is_terminal()))
+        self.row.as_ref().is_some_and(is_unfinished)
     }
+}
+
+fn is_unfinished(row: &RunRow) -> bool {
+    Status::from_word(&row.status).is_none_or(|status| !status.is_terminal())
 }
 
 /// Looks, ends what is left where that is asked for, and says it.
 pub async fn run(globals: &Globals, config: &Config, kill: bool) -> ExitCode {
     match find(config, kill).await {
         Ok(found) => {
-            let well = found.orphans.iter().all(Orphan::is_proven);
+            let well = found.is_well();
             if globals.json {
                 put(format_args!("{}", print::as_json(&found, well)));
             } else {
@@ -99,45 +109,11 @@ pub async fn run(globals: &Globals, config: &Config, kill: bool) -> ExitCode {
     }
 }
 
-/// Takes the records of a run away that nobody holds, on a person's word that nothing of it is left. What can be seen to live
-/// speaks against it.
-pub fn forget(config: &Config, run: RunId) -> ExitCode {
-    match try_forget(&config.data_dir, run) {
-        Ok(()) => {
-            put(format_args!("the records of {run} are taken away; its session may be continued"));
-            Exit::Completed.into()
-        }
-        Err(fault) => fail(&fault),
-    }
-}
-
-fn try_forget(dir: &Utf8Path, run: RunId) -> Result<(), Fault> {
-    let refused = |message: String, hint: &str| Err(Fault::new(crate::fault::code::INVALID_ARGUMENT, message).hint(hint.to_owned()));
-    let (daemon, _lock) = owner(dir, true)?;
-    let ground =
-        Ground::of_another(dir).map_err(|error| Fault::new(crate::fault::code::INTERNAL, format!("/proc cannot be read: {error}")))?;
-    let book = Book::open(dir);
-    if daemon.is_some() && (book.error.is_some() || book.unfinished.contains_key(&run)) {
-        return refused(format!("a daemon holds {run}"), "`falconer cancel RUN` stops it");
-    }
-    if !records::runs(&ground).contains(&run) {
-        return refused(format!("there are no records of {run}"), "`falconer check --orphans` shows what is left");
-    }
-    let alive = examine(&ground, &[run], &carriers::all()).remove(&run).map(|(living, _)| living).unwrap_or_default();
-    if !alive.is_empty() {
-        let names: Vec<String> = alive.iter().map(|process| format!("{} ({})", process.name, process.pid)).collect();
-        return refused(format!("processes of {run} live: {}", names.join(", ")), "`falconer check --orphans --kill` ends them");
-    }
-    forget_leftovers(&ground, run);
-    Ok(())
-}
-
 async fn find(config: &Config, kill: bool) -> Result<Found, Fault> {
     let dir = &config.data_dir;
     // Held to the end of this function.
-    let (daemon, _lock) = owner(dir, kill)?;
-    let ground =
-        Ground::of_another(dir).map_err(|error| Fault::new(crate::fault::code::INTERNAL, format!("/proc cannot be read: {error}")))?;
+    let (holder, _lock) = holder(dir, kill)?;
+    let ground = ground_of(dir)?;
     // First what lives, then what is known of it: a run is in the ledger before it has a process.
     let carriers = carriers::all();
     let with_records = records::runs(&ground);
@@ -145,9 +121,9 @@ async fn find(config: &Config, kill: bool) -> Result<Found, Fault> {
     let mut runs: BTreeSet<RunId> = with_records.iter().chain(book.unfinished.keys()).copied().collect();
     let sorted = orphans::sort(&carriers, dir, LOCK_FILE, |run| runs.contains(&run) || book.row(run).is_some());
     runs.extend(sorted.iter().filter(|(_, whose)| **whose == Whose::Ours).map(|(run, _)| *run));
-    // Where a daemon is there, it holds what has not ended; of what cannot be read, all.
+    // Whoever is there holds what has not ended; of what cannot be read, all.
     let all = runs.len();
-    runs.retain(|run| daemon.is_none() || (book.error.is_none() && !book.unfinished.contains_key(run)));
+    runs.retain(|run| holder == Holder::Nobody || (book.error.is_none() && !book.unfinished.contains_key(run)));
     let held = all - runs.len();
 
     let mut orphans = gather(&ground, None, &runs, &carriers, &book);
@@ -162,12 +138,12 @@ async fn find(config: &Config, kill: bool) -> Result<Found, Fault> {
         }
     }
     if kill {
-        end(&ground, &mut orphans, config, book.error.is_none()).await;
+        end(&ground, &mut orphans, config, &book).await;
     }
     orphans.sort_by_key(|orphan| (orphan.is_proven(), orphan.run));
     Ok(Found {
         data_dir: dir.clone(),
-        daemon,
+        holder,
         held,
         ledger: book.error.map(|error| error.to_string()),
         orphans,
@@ -176,33 +152,43 @@ async fn find(config: &Config, kill: bool) -> Result<Found, Fault> {
     })
 }
 
-/// Who owns the data directory; where nobody does and something is to be ended, it is us from now on.
-fn owner(dir: &Utf8Path, kill: bool) -> Result<(Option<Option<u32>>, Option<Lock>), Fault> {
+/// Who holds a data directory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Holder {
+    /// Nobody, or this command.
+    Nobody,
+    /// A daemon, by the number that it wrote there.
+    Daemon(Option<u32>),
+    /// Its lock is held, and nobody listens: a daemon that starts or ends, or another of these commands.
+    Somebody,
+}
+
+/// Who holds the data directory; where nobody does and something is to be changed, it is us from now on. A look gives the
+/// lock back at once; a start that meets it waits for that.
+fn holder(dir: &Utf8Path, keep: bool) -> Result<(Holder, Option<Lock>), Fault> {
     let bad = |why: String| {
         Fault::new(code::BAD_DATA_DIR, format!("data directory {dir}: {why}")).hint("name another one with --data-dir or FALCONER_DATA_DIR")
     };
     match inspect_dir(dir) {
-        DirFinding::Missing => return Ok((None, None)),
+        DirFinding::Missing => return Ok((Holder::Nobody, None)),
         DirFinding::Unusable { reason } => return Err(bad(reason)),
-        DirFinding::NotOurs { owner } if kill => return Err(bad(format!("it belongs to user {owner}, who can end what is left there"))),
+        DirFinding::NotOurs { owner } if keep => return Err(bad(format!("it belongs to user {owner}, who can end what is left there"))),
         DirFinding::Private | DirFinding::Open { .. } | DirFinding::NotOurs { .. } => {}
     }
-    let failed = |error: std::io::Error| bad(format!("{}: {error}", dir.join(LOCK_FILE)));
-    if !kill && !dir.join(LOCK_FILE).exists() {
+    if !keep && !dir.join(LOCK_FILE).exists() {
         // It never had an owner, and a look makes none.
-        return Ok((None, None));
+        return Ok((Holder::Nobody, None));
     }
-    let begun = Instant::now();
-    loop {
-        if let Some(lock) = Lock::try_take(dir).map_err(failed)? {
-            return Ok((None, kill.then_some(lock)));
-        }
-        // One that nobody can speak with is on its way up or down; a daemon that was killed holds it until its last thread is gone.
-        if begun.elapsed() >= ENDING || socket::connect(dir).is_ok_and(|stream| stream.is_some()) {
-            return Ok((Some(lock::last_owner(dir)), None));
-        }
-        std::thread::sleep(LOOK_AGAIN);
-    }
+    Ok(match take_lock(dir).map_err(|error| bad(format!("{}: {error}", dir.join(LOCK_FILE))))? {
+        Taken::Ours(lock) => (Holder::Nobody, keep.then_some(lock)),
+        Taken::Daemon(pid) => (Holder::Daemon(pid), None),
+        Taken::Somebody => (Holder::Somebody, None),
+    })
+}
+
+/// `/proc` is read; nothing is changed.
+fn ground_of(dir: &Utf8Path) -> Result<Ground, Fault> {
+    Ground::of_another(dir).map_err(|error| Fault::new(crate::fault::code::INTERNAL, format!("/proc cannot be read: {error}")))
 }
 
 /// What the ledger says.
@@ -228,12 +214,25 @@ impl Book {
     fn row(&self, run: RunId) -> Option<RunRow> {
         self.unfinished.get(&run).cloned().or_else(|| self.ledger.as_ref()?.run(run).ok().flatten())
     }
+
+    /// A run that has not ended and had a process has records: where there are none, they are lost.
+    fn doubt(&self, run: RunId, left: &mut Left) {
+        let Some(ledger) = self.ledger.as_ref().filter(|_| left.verdict == Verdict::Never && self.unfinished.contains_key(&run)) else {
+            return;
+        };
+        let words = EventType::OF_A_CHILD.map(EventType::word);
+        if ledger.events(run, 0, 1, u64::MAX, &words).is_ok_and(|events| events.is_empty()) {
+            return;
+        }
+        left.miss_records();
+    }
 }
 
 fn gather(ground: &Ground, gone: Option<&Utf8Path>, runs: &BTreeSet<RunId>, carriers: &[Carrier], book: &Book) -> Vec<Orphan> {
     let ours = mark_of(std::process::id());
     let runs: Vec<RunId> = runs.iter().copied().collect();
-    let orphan = |(run, (living, left)): (RunId, (Vec<Living>, Left))| {
+    let orphan = |(run, (living, mut left)): (RunId, (Vec<Living>, Left))| {
+        book.doubt(run, &mut left);
         let open = |record: &records::Record| record.ended.is_none() && !record.is_of_another_boot(ground);
         let papers = records::of(ground, run);
         let open_record = papers.cleared().is_none() && papers.list.iter().any(open);
@@ -246,15 +245,23 @@ fn gather(ground: &Ground, gone: Option<&Utf8Path>, runs: &BTreeSet<RunId>, carr
             left,
             around_us: ours.contains(&run),
             ended: false,
+            has_records: gone.is_none() && records::dir(ground, run).exists(),
             forgotten: false,
         }
     };
     examine(ground, &runs, carriers).into_iter().map(orphan).collect()
 }
 
-/// Ends them, and takes the records away of those that are proven and whose end is on disk. `told`: the ledger could be read.
-async fn end(ground: &Ground, orphans: &mut [Orphan], config: &Config, told: bool) {
+/// Ends them, and takes the records away of those that are proven and whose end is on disk.
+async fn end(ground: &Ground, orphans: &mut [Orphan], config: &Config, book: &Book) {
     let within = config.stop.prove;
+    // What is killed is to be known to the daemon that writes the run's end, also where its records are lost.
+    for orphan in orphans.iter_mut().filter(|orphan| orphan.data_dir.is_none() && orphan.is_unfinished() && !orphan.living.is_empty()) {
+        match records::keep(ground, orphan.run) {
+            Ok(()) => orphan.has_records = true,
+            Err(error) => tracing::warn!(run = %orphan.run, %error, "what is killed of a run cannot be noted"),
+        }
+    }
     let mut grounds: BTreeMap<Option<Utf8PathBuf>, Vec<RunId>> = BTreeMap::new();
     for orphan in orphans.iter().filter(|orphan| !orphan.is_proven() && !orphan.around_us) {
         grounds.entry(orphan.data_dir.clone()).or_default().push(orphan.run);
@@ -264,7 +271,8 @@ async fn end(ground: &Ground, orphans: &mut [Orphan], config: &Config, told: boo
         let there = there.as_ref().unwrap_or(ground);
         let mut left = end_leftovers(there, &runs, within).await;
         for orphan in orphans.iter_mut().filter(|orphan| orphan.data_dir == gone) {
-            let Some(left) = left.remove(&orphan.run) else { continue };
+            let Some(mut left) = left.remove(&orphan.run) else { continue };
+            book.doubt(orphan.run, &mut left);
             orphan.ended = true;
             orphan.left = left;
         }
@@ -279,9 +287,10 @@ async fn end(ground: &Ground, orphans: &mut [Orphan], config: &Config, told: boo
         }
         // Where the run has not ended in the ledger, the next daemon writes its end by these records.
         let settled = orphan.row.is_some() && !orphan.is_unfinished();
-        let stray = told && orphan.row.is_none() && orphan.data_dir.is_none();
+        let stray = book.error.is_none() && orphan.row.is_none() && orphan.data_dir.is_none();
         if orphan.is_proven() && (settled || stray) && records::dir(ground, orphan.run).exists() {
             forget_leftovers(ground, orphan.run);
+            orphan.has_records = false;
             orphan.forgotten = true;
         }
     }

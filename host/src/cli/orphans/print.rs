@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use serde_json::{Value, json};
 
-use super::{Found, Orphan, Others, Whose, named};
+use super::{Found, Holder, Orphan, Others, Whose, named};
 use crate::cli::{put, show};
 use crate::run::receipt::Proof;
 use crate::tree::{By, Living, Seen, Verdict};
@@ -48,7 +48,13 @@ fn proof(verdict: &Verdict) -> Proof {
     }
 }
 
-fn process_json(process: &Living) -> Value {
+/// As a refusal names it.
+pub fn living_named(process: &Living) -> String {
+    format!("{} ({})", show::inert(&process.name), process.pid)
+}
+
+/// A process that lives.
+pub fn process_json(process: &Living) -> Value {
     let by: Vec<_> = process.by.iter().map(|by| word(*by)).collect();
     json!({
         "pid": process.pid, "name": show::inert(&process.name), "command": command(process),
@@ -94,7 +100,8 @@ pub fn as_json(found: &Found, well: bool) -> Value {
     json!({
         "ok": well,
         "data_dir": found.data_dir,
-        "daemon": found.daemon.map(|pid| json!({ "pid": pid, "runs_held": found.held })),
+        "daemon": if let Holder::Daemon(pid) = found.holder { json!({ "pid": pid, "runs_held": found.held }) } else { Value::Null },
+        "locked_by_somebody": if found.holder == Holder::Somebody { json!({ "runs_held": found.held }) } else { Value::Null },
         "ledger_error": found.ledger,
         "runs": found.orphans.iter().map(run).collect::<Vec<_>>(),
         "others": found.others.iter().map(other).collect::<Vec<_>>(),
@@ -105,9 +112,13 @@ pub fn as_json(found: &Found, well: bool) -> Value {
 /// The same, for people.
 pub fn print(found: &Found, killed: bool) {
     let dir = &found.data_dir;
-    match found.daemon {
-        None => put(format_args!("{dir}: no daemon serves it")),
-        Some(pid) => {
+    match found.holder {
+        Holder::Nobody => put(format_args!("{dir}: no daemon serves it")),
+        Holder::Somebody => put(format_args!(
+            "somebody holds the lock of {dir} (a daemon that starts or ends, or another of these commands): left to it: {}",
+            count(found.held, "run")
+        )),
+        Holder::Daemon(pid) => {
             let pid = pid.map_or_else(String::new, |pid| format!(" (process {pid})"));
             put(format_args!("{dir}: a daemon{pid} serves it and holds {}: they are no orphans", count(found.held, "run")))
         }
@@ -126,7 +137,9 @@ pub fn print(found: &Found, killed: bool) {
         put(format_args!("in {dir}/trees, and no record: {}", names.join(", ")));
     }
     let left: Vec<&Orphan> = found.orphans.iter().filter(|orphan| !orphan.is_proven()).collect();
-    if left.is_empty() {
+    if left.is_empty() && !found.is_well() {
+        put(format_args!("nothing else is left; look again when the lock is free"));
+    } else if left.is_empty() {
         put(format_args!("nothing is left"));
     } else {
         let alive: usize = left.iter().map(|orphan| orphan.living.len()).sum();
@@ -159,12 +172,15 @@ fn print_orphan(orphan: &Orphan, killed: bool) {
         put(format_args!("  hint: this command is a process of it; call it from outside"));
     } else if orphan.is_proven() && orphan.is_unfinished() {
         put(format_args!("  its end is written when the daemon starts again"));
+    } else if !orphan.is_proven() && orphan.living.is_empty() && orphan.has_records {
+        let first = if orphan.is_unfinished() { "start the daemon once, which writes its end, and " } else { "" };
+        put(format_args!(
+            "  hint: nothing of it can be seen; it is proven when the machine is started again; or {first}look on the machine, and say so with \
+             `falconer check --orphans --forget {}`",
+            orphan.run
+        ));
     } else if !orphan.is_proven() && !killed {
         put(format_args!("  hint: end it with `falconer check --orphans --kill`"));
-    } else if !orphan.is_proven() && orphan.living.is_empty() {
-        put(format_args!(
-            "  hint: nothing of it can be seen; it is proven when the machine is started again, or remove its records yourself"
-        ));
     }
 }
 

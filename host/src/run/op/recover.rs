@@ -55,11 +55,14 @@ impl Manager {
         for row in rows {
             let run = row.id;
             // The look itself failed: nothing is known, and that is said.
-            let left = left.remove(&run).unwrap_or_else(|| Left {
+            let mut left = left.remove(&run).unwrap_or_else(|| Left {
                 killed: Vec::new(),
                 killed_total: 0,
                 verdict: Verdict::Unverified { reason: "the host could not look".into(), survivors: Vec::new() },
             });
+            if left.verdict == Verdict::Never && self.may_have_had_a_child(run) {
+                left.miss_records();
+            }
             let proven = !matches!(left.verdict, Verdict::Unverified { .. });
             tracing::info!(%run, killed = left.killed_total, proven, "ends a run of an earlier host");
             // What proves it stays as long as its end is not on disk.
@@ -74,6 +77,12 @@ impl Manager {
                 forget_leftovers(ground, run);
             }
         }
+    }
+
+    /// By what it said; where that cannot be read, it may.
+    fn may_have_had_a_child(&self, run: RunId) -> bool {
+        let words = EventType::OF_A_CHILD.map(EventType::word);
+        !self.inner.ledger.events(run, 0, 1, u64::MAX, &words).is_ok_and(|events| events.is_empty())
     }
 
     /// Gives whether its end is on disk.

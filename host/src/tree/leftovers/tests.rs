@@ -17,6 +17,28 @@ struct Host {
     runtime: Runtime,
 }
 
+/// Shims that were stopped. However a test ends, they go on and end their trees.
+#[must_use = "they go on when it is dropped"]
+struct Stopped(Vec<Process>);
+
+impl Drop for Stopped {
+    fn drop(&mut self) {
+        for shim in &self.0 {
+            let _ = shim.signal(Signal::CONT);
+        }
+    }
+}
+
+/// A process that ends with its test.
+struct Guarded(std::process::Child);
+
+impl Drop for Guarded {
+    fn drop(&mut self) {
+        // Whoever looks for orphans in this process may have reaped it.
+        let _ = (self.0.kill(), self.0.wait());
+    }
+}
+
 impl Host {
     fn new() -> Self {
         let dir = tempfile::Builder::new().prefix("falconer-unit-").tempdir().unwrap().keep();
@@ -24,7 +46,7 @@ impl Host {
         Self { dir: Utf8PathBuf::from_path_buf(dir).unwrap(), runtime }
     }
 
-    /// Starts a script in a tree, and waits until it has so many processes.
+    /// Starts a script in a tree, and waits until it has so many processes, all but the script itself `sleep`.
     fn start(&self, run: RunId, wish: Cgroup, script: &str, processes: usize) {
         let ground = Ground::open(&self.dir, wish).unwrap();
         let plan = Plan {
@@ -38,7 +60,11 @@ impl Host {
             let tree = Tree::new(run, ground);
             tree.spawn(plan).await.unwrap();
         });
-        self.until("all processes", || self.living(run).iter().filter(|process| !process.is_shim).count() == processes);
+        self.until("all processes", || {
+            let living = self.living(run);
+            let sleeps = living.iter().filter(|process| process.name == "sleep").count();
+            sleeps + 1 == processes && living.iter().filter(|process| !process.is_shim).count() == processes
+        });
     }
 
     fn until(&self, what: &str, is: impl Fn() -> bool) {
@@ -55,10 +81,10 @@ impl Host {
     }
 
     /// Stops the shims of a run, and gives them.
-    fn stop_shims(&self, run: RunId) -> Vec<Process> {
+    fn stop_shims(&self, run: RunId) -> Stopped {
         let living = self.living(run);
         let shims = living.iter().filter(|process| process.is_shim).map(|shim| Process::found(&shim.stat, |_| true).unwrap());
-        shims.inspect(|shim| shim.signal(Signal::STOP).unwrap()).collect()
+        Stopped(shims.inspect(|shim| shim.signal(Signal::STOP).unwrap()).collect())
     }
 
     /// The host is gone; what is known of the run to the next one.
@@ -85,7 +111,7 @@ fn proven(by: &[&str]) -> Verdict {
 fn a_stopped_shim_is_woken_and_ends_its_tree() {
     let (host, run) = (Host::new(), RunId::random());
     host.start(run, Cgroup::Off, "setsid sleep 3001 & env -i setsid sleep 3002 & sleep 3003 & wait", 4);
-    host.stop_shims(run);
+    let _shims = host.stop_shims(run);
     let ground = host.lose();
     let (living, left) = examine(&ground, &[run], &carriers::all()).remove(&run).unwrap();
     assert_eq!(living.len(), 5);
@@ -106,7 +132,7 @@ fn without_a_shim_nothing_is_proven() {
         host.start(run, wish, "setsid sleep 3001 & wait", 2);
         let shims = host.stop_shims(run);
         let ground = host.lose();
-        for shim in shims {
+        for shim in &shims.0 {
             shim.signal(Signal::KILL).unwrap();
         }
         let left = end(&ground, run, Duration::from_secs(5));
@@ -115,11 +141,17 @@ fn without_a_shim_nothing_is_proven() {
         if grouped {
             assert!(names(&left).contains(&"sleep"), "{left:?}");
         }
+        let again = examine(&ground, &[run], &carriers::all()).remove(&run).unwrap().1;
+        assert_eq!((again.killed, again.killed_total), (left.killed.clone(), left.killed_total), "a later look knows it too");
         assert_eq!(carriers::all().iter().filter(|carrier| carrier.run == run).count(), 0);
         let dirs: Vec<_> = records::of(&ground, run).list.iter().filter_map(|record| record.group(&ground)).collect();
         assert_eq!(dirs.len(), usize::from(grouped));
         forget(&ground, run);
         assert!(dirs.iter().all(|group| !group.dir().exists()) && !records::dir(&ground, run).exists());
+        // That of the host, which goes away with the last daemon.
+        for host in dirs.iter().filter_map(|group| group.dir().ancestors().nth(2)) {
+            std::fs::remove_dir(host).unwrap();
+        }
     }
 }
 
@@ -128,19 +160,18 @@ fn leftovers_are_known_by_their_mark_and_without_records_not_proven() {
     let (gone, other) = (RunId::random(), RunId::random());
     let start = |run: RunId| {
         let mut command = Command::new("/bin/sleep");
-        command.arg("3000").env(proc::MARK, run.to_string()).stdin(Stdio::null()).spawn().unwrap()
+        Guarded(command.arg("3000").env(proc::MARK, run.to_string()).stdin(Stdio::null()).spawn().unwrap())
     };
-    let (mut left, mut kept) = (start(gone), start(other));
+    let (left, kept) = (start(gone), start(other));
     let host = Host::new();
     host.until("both", || [gone, other].iter().all(|run| host.living(*run).iter().any(|process| process.name == "sleep")));
-    assert_eq!(super::super::mark_of(left.id()), [gone]);
+    assert_eq!(super::super::mark_of(left.0.id()), [gone]);
     let ground = host.lose();
     let found = end(&ground, gone, SOON);
-    assert_eq!(found.killed, [Seen { pid: left.id(), name: "sleep".into() }]);
+    assert_eq!(found.killed, [Seen { pid: left.0.id(), name: "sleep".into() }]);
     assert!(matches!(&found.verdict, Verdict::Unverified { reason, .. } if reason.contains("records are gone")), "{found:?}");
     assert!(living(&[gone, other], &carriers::all()).into_keys().eq([other]), "the other one is kept");
-    // Whoever looks for orphans in this process may have reaped them.
-    let _ = (kept.kill(), kept.wait(), left.wait());
+    drop((left, kept));
     assert_eq!(end(&ground, gone, SOON).verdict, Verdict::Never);
 }
 
@@ -249,4 +280,44 @@ fn what_cannot_be_read_is_not_taken_for_nothing() {
     std::fs::create_dir(ground.records().join("elsewhere")).unwrap();
     assert_eq!(records::runs(&ground), [run]);
     assert_eq!(records::strangers(&ground).len(), 2);
+}
+
+#[test]
+fn what_was_killed_is_read_back_and_proves_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let ground = Ground::of_another(Utf8Path::from_path(dir.path()).unwrap()).unwrap();
+    let run = RunId::random();
+    let look = || examine(&ground, &[run], &[]).remove(&run).unwrap().1;
+    let sleep = |pid| Seen { pid, name: "sleep".into() };
+    let killed = |pids: &[u32], killed_total| records::Killed { killed: pids.iter().map(|pid| sleep(*pid)).collect(), killed_total };
+    records::of(&ground, run).note_killed(&killed(&[7], 1)).unwrap();
+    assert!(look().killed.is_empty() && !ground.records().exists(), "without records, no directory is made for it");
+
+    records::keep(&ground, run).unwrap();
+    assert_eq!(look().verdict, Verdict::Never);
+    records::of(&ground, run).note_killed(&killed(&[7], 1)).unwrap();
+    records::of(&ground, run).note_killed(&killed(&[7, 8], 70)).unwrap();
+    let left = look();
+    assert_eq!((left.killed, left.killed_total), (vec![sleep(7), sleep(8)], 70));
+    assert!(matches!(left.verdict, Verdict::Unverified { .. }), "{:?}", left.verdict);
+
+    let file = records::dir(&ground, run).join("killed");
+    let whole = std::fs::read(&file).unwrap();
+    std::fs::write(&file, [&whole[..], b"\n{\"killed\":[{\"pid\":9"].concat()).unwrap();
+    assert_eq!(look().killed_total, 70, "a torn line takes nothing back");
+    std::fs::remove_file(&file).unwrap();
+    std::os::unix::fs::symlink("/dev/null", &file).unwrap();
+    assert_eq!(look().verdict, Verdict::Never, "what cannot be read tells nothing");
+    assert!(records::of(&ground, run).note_killed(&killed(&[7], 1)).is_err(), "and is not followed");
+}
+
+#[test]
+fn missing_records_are_a_doubt_only_where_nothing_else_is_known() {
+    let left = |verdict| Left { killed: Vec::new(), killed_total: 0, verdict };
+    let mut never = left(Verdict::Never);
+    never.miss_records();
+    assert!(matches!(never.verdict, Verdict::Unverified { .. }));
+    let mut empty = left(proven(&["scan"]));
+    empty.miss_records();
+    assert_eq!(empty.verdict, proven(&["scan"]));
 }
