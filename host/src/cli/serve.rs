@@ -92,6 +92,14 @@ fn take(dir: &Utf8Path) -> Result<Lock, Fault> {
     }
 }
 
+/// Whether a process was killed and waits for its last thread: until then its socket lets clients in
+/// (proc_pid_stat(5), field 3).
+fn is_dying(pid: u32) -> bool {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    let state = stat.rsplit_once(") ").and_then(|(_, fields)| fields.chars().next());
+    matches!(state, Some('Z' | 'X'))
+}
+
 /// Who has the lock of a data directory.
 pub(super) enum Taken {
     /// This process, from now on.
@@ -113,8 +121,9 @@ pub(super) fn take_lock(dir: &Utf8Path) -> io::Result<Taken> {
         if let Some(lock) = Lock::try_take(dir)? {
             return Ok(Taken::Ours(lock));
         }
-        if socket::connect(dir).is_ok_and(|stream| stream.is_some()) {
-            return Ok(Taken::Daemon(lock::last_owner(dir)));
+        let owner = lock::last_owner(dir);
+        if socket::connect(dir).is_ok_and(|stream| stream.is_some()) && !owner.is_some_and(is_dying) {
+            return Ok(Taken::Daemon(owner));
         }
         if begun.elapsed() >= PASSING {
             return Ok(Taken::Somebody);
