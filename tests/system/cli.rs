@@ -134,6 +134,24 @@ fn a_wrong_configuration_is_told_with_its_line() {
 }
 
 #[test]
+fn what_only_asks_writes_nothing_and_leaves_the_data_directory_usable() {
+    use std::os::unix::fs::PermissionsExt;
+    let host = Host::usual();
+    for arguments in [&["status"][..], &["stop"], &["check"], &["check", "--orphans"]] {
+        let _ = std::fs::remove_dir_all(host.data());
+        host.run(arguments);
+        assert!(!host.data().exists(), "{arguments:?} makes no directory");
+        std::fs::create_dir(host.data()).unwrap();
+        std::fs::set_permissions(host.data(), std::fs::Permissions::from_mode(0o755)).unwrap();
+        host.run(arguments);
+        let left: Vec<_> = std::fs::read_dir(host.data()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+        assert!(left.is_empty(), "{arguments:?} left {left:?}");
+    }
+    assert_eq!(host.run(&["runs"]).well(), "no runs\n", "the first that needs a daemon closes the empty directory");
+    assert_eq!(std::fs::metadata(host.data()).unwrap().permissions().mode() & 0o777, 0o700);
+}
+
+#[test]
 fn status_and_stop_know_whether_a_daemon_runs() {
     let host = Host::usual();
     assert_eq!(host.run(&["status"]).code, Some(7));
