@@ -61,9 +61,43 @@ fn a_detached_run_is_listed_looked_at_and_cancelled() {
     assert_eq!(events[0]["type"], "run_started");
     let cancelled = host.run(&["cancel", "walter", "--reason", "enough"]).well();
     assert!(cancelled.contains("cancelled"), "{cancelled}");
-    assert_eq!(host.run(&["cancel", &run]).code, Some(0), "cancelling twice is no error");
+    let again = host.run(&["cancel", &run]).well();
+    for part in ["it had ended already", "cause: requested, by falconer-cli: enough", "proof: the run had no processes"] {
+        assert!(again.contains(part), "cancelling twice is no error, and tells of the first: {part}: {again}");
+    }
     let followed = host.run(&["events", &run, "--follow"]);
-    assert!(followed.out.contains("run_cancelled"), "{followed:?}");
+    let last = followed.out.lines().last().unwrap_or_default();
+    assert!(last.contains("run_cancelled") && last.ends_with("[proof: the run had no processes]"), "{followed:?}");
+}
+
+#[test]
+fn all_of_one_run_is_shown() {
+    let host = Host::usual();
+    assert_eq!(host.run(&["run", "exec", "--name", "walter", "--", "sh", "-c", "echo hello; exit 7"]).code, Some(1));
+    let shown = host.run(&["runs", "walter"]).well();
+    let run: Value = serde_json::from_str(&host.run(&["runs", "walter", "--json"]).well()).unwrap();
+    assert_eq!(run, host.client().get("walter"), "as get_run answers");
+    let text = |value: &Value| value.as_str().unwrap().to_owned();
+    for part in [
+        text(&run["run_id"]),
+        text(&run["session_id"]),
+        text(&run["ended_at"]),
+        text(&run["error"]["code"]),
+        text(&run["error"]["message"]),
+        "status    failed".to_owned(),
+        "backend   exec".to_owned(),
+        "receipt   cause: ".to_owned(),
+        "proof: nothing of it lives".to_owned(),
+    ] {
+        assert!(shown.contains(&part), "{part}: {shown}");
+    }
+    let cancelled = host.run(&["cancel", "walter"]).well();
+    assert!(cancelled.contains("failed: it had ended already") && cancelled.contains(&text(&run["error"]["code"])), "{cancelled}");
+    assert_eq!(host.run(&["runs", "nobody"]).code, Some(2));
+    assert_eq!(host.run(&["runs", "walter", "--backend", "exec"]).code, Some(2), "one, or a list");
+    host.run(&["run", "exec", "--", "sh", "-c", "echo hello"]).well();
+    let newest = lines(&host.run(&["runs", "--json", "--limit", "1"]).well());
+    assert!(host.run(&["runs", newest[0]["run_id"].as_str().unwrap()]).well().contains("result    hello"));
 }
 
 #[test]
@@ -131,6 +165,24 @@ fn a_wrong_configuration_is_told_with_its_line() {
         }
     }
     assert_eq!(host.daemon(), None);
+}
+
+#[test]
+fn what_only_asks_writes_nothing_and_leaves_the_data_directory_usable() {
+    use std::os::unix::fs::PermissionsExt;
+    let host = Host::usual();
+    for arguments in [&["status"][..], &["stop"], &["check"], &["check", "--orphans"]] {
+        let _ = std::fs::remove_dir_all(host.data());
+        host.run(arguments);
+        assert!(!host.data().exists(), "{arguments:?} makes no directory");
+        std::fs::create_dir(host.data()).unwrap();
+        std::fs::set_permissions(host.data(), std::fs::Permissions::from_mode(0o755)).unwrap();
+        host.run(arguments);
+        let left: Vec<_> = std::fs::read_dir(host.data()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+        assert!(left.is_empty(), "{arguments:?} left {left:?}");
+    }
+    assert_eq!(host.run(&["runs"]).well(), "no runs\n", "the first that needs a daemon closes the empty directory");
+    assert_eq!(std::fs::metadata(host.data()).unwrap().permissions().mode() & 0o777, 0o700);
 }
 
 #[test]

@@ -2,17 +2,20 @@
 
 use std::process::ExitCode;
 
+use serde_json::json;
+
 use super::Globals;
 use super::client;
 use super::exit::{Exit, end};
 use super::follow::closed;
 use super::show;
+use crate::clock::Millis;
 use crate::fault::Fault;
 use crate::run::request::CancelRequest;
 use crate::run::status::Status;
-use crate::run::view::Cancelled;
+use crate::run::view::{Cancelled, RunView};
 
-/// Stop a run and all that it started, and print the receipt.
+/// Stop a run and all that it started, and print the receipt: of a run that has ended already, that of its end.
 ///
 /// Ends with 0 when nothing of the run lives, 5 when that cannot be known, 1 when it is not stopped yet.
 #[derive(Debug, clap::Args)]
@@ -35,15 +38,21 @@ pub async fn run(globals: &Globals, args: Args) -> ExitCode {
 async fn stop(globals: &Globals, args: Args) -> Result<Exit, Fault> {
     let client = client::connect(globals).await?;
     let request = CancelRequest { run_id: args.run, grace_ms: args.grace_ms, reason: args.reason };
+    let called = Millis::now();
     let stopped = client.call::<_, Cancelled>("cancel_run", &request).await;
+    let view = match &stopped {
+        // The stop is done; an answer that lacks the error is better than none.
+        Ok(stopped) if !globals.json && stopped.status.is_terminal() => {
+            client.call::<_, RunView>("get_run", &json!({ "run_id": stopped.run_id })).await.ok()
+        }
+        _ => None,
+    };
     client.close().await;
     let stopped = stopped?;
     let text = if globals.json {
         format!("{}\n", serde_json::to_string(&stopped).unwrap_or_default())
     } else {
-        let lines = stopped.receipt.as_ref().map(show::receipt).unwrap_or_default();
-        let lines: String = lines.iter().map(|line| format!("  {line}\n")).collect();
-        format!("{} {}\n{lines}", stopped.run_id, stopped.status.word())
+        told(&stopped, view.as_ref(), called)
     };
     show::print(&text).map_err(|error| closed(&error))?;
     Ok(match stopped.status {
@@ -51,4 +60,17 @@ async fn stop(globals: &Globals, args: Args) -> Result<Exit, Fault> {
         status if status.is_terminal() => Exit::Completed,
         _ => Exit::Failed,
     })
+}
+
+/// What a stop that was asked for at `called` came to, for people.
+fn told(stopped: &Cancelled, view: Option<&RunView>, called: Millis) -> String {
+    let before = view.and_then(|view| view.ended_at).is_some_and(|ended| ended < called);
+    let already = if before { ": it had ended already" } else { "" };
+    let mut text = format!("{} {}{already}\n", stopped.run_id, stopped.status.word());
+    let error = view.and_then(|view| view.error.as_ref()).map(show::fault).unwrap_or_default();
+    let receipt = stopped.receipt.as_ref().map(show::receipt).unwrap_or_default();
+    for line in error.iter().chain(&receipt) {
+        text.push_str(&format!("  {line}\n"));
+    }
+    text
 }

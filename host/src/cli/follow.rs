@@ -142,7 +142,7 @@ fn told(written: io::Result<()>) -> Result<(), Fault> {
 }
 
 /// A question, and how to answer it.
-fn asked(run: &str, question: &Question) -> String {
+pub(super) fn asked(run: &str, question: &Question) -> String {
     let mut text = format!("{run} asks: {}\n", show::inert(&question.prompt));
     if !question.details.is_null() {
         text.push_str(&format!("  {}\n", show::inert(&question.details.to_string())));

@@ -2,6 +2,7 @@
 
 use std::io::Read;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use camino::Utf8PathBuf;
 use serde_json::{Map, Value, json};
@@ -57,8 +58,8 @@ pub struct Args {
     /// Stop the run when nothing happened in it for this time.
     #[arg(long, value_name = "TIME", value_parser = seconds)]
     pub idle_timeout: Option<u64>,
-    /// Memory of all its processes together, e.g. `512MiB`, `2GiB`.
-    #[arg(long, value_name = "SIZE", value_parser = units::size)]
+    /// Memory of all its processes together, e.g. `512MiB`, `2GiB`; a number without a unit is bytes.
+    #[arg(long, value_name = "SIZE", value_parser = size)]
     pub tree_memory: Option<u64>,
     /// Processes and threads of it at once.
     #[arg(long, value_name = "COUNT")]
@@ -128,6 +129,9 @@ fn told(plan: &Plan) -> String {
         let verdict = if action.allowed { "allowed" } else { "REFUSED" };
         text.push_str(&format!("  {verdict}  {} {}  ({})\n", action.kind, show::inert(&action.detail.to_string()), action.rule));
     }
+    if let Some(limits) = limits(&plan.limits) {
+        text.push_str(&format!("  limits   {limits}\n"));
+    }
     for unknown in &plan.unknown {
         text.push_str(&format!("  unknown  {}\n", show::inert(unknown)));
     }
@@ -138,6 +142,22 @@ fn told(plan: &Plan) -> String {
         }
     }
     text
+}
+
+/// The limits that a plan names, without those that there are not.
+fn limits(limits: &Value) -> Option<String> {
+    let one = |(key, value): (&String, &Value)| {
+        let number = value.as_u64();
+        match (key.strip_suffix("_s"), key.strip_suffix("_bytes")) {
+            _ if value.is_null() => None,
+            (Some(name), _) if number.is_some() => {
+                Some(format!("{name} {}", units::show_duration(Duration::from_secs(number.unwrap_or_default()))))
+            }
+            (_, Some(name)) if number.is_some() => Some(format!("{name} {}", units::show_size(number.unwrap_or_default()))),
+            _ => Some(format!("{key} {value}")),
+        }
+    };
+    limits.as_object().map(|limits| limits.iter().filter_map(one).collect::<Vec<_>>().join(", "))
 }
 
 fn wrong(message: String) -> Fault {
@@ -208,6 +228,14 @@ fn absolute(path: Utf8PathBuf) -> Result<String, Fault> {
     Ok(path.into_string())
 }
 
+/// Bytes out of `512MiB`, or of a plain number, as `spawn_run` takes it.
+fn size(text: &str) -> Result<u64, String> {
+    if let Ok(bytes) = text.parse() {
+        return Ok(bytes);
+    }
+    units::size(text).map_err(|error| format!("{}; {}", error.message, error.hint))
+}
+
 /// A number, and nothing that JSON has no word for.
 fn cpus(text: &str) -> Result<f64, String> {
     text.parse().ok().filter(|cpus: &f64| cpus.is_finite()).ok_or_else(|| "write a number of CPUs, e.g. `0.5`".to_owned())
@@ -269,6 +297,24 @@ mod tests {
     fn a_relative_cwd_is_made_absolute() {
         let cwd = parsed(&["exec", "--cwd", "src"]).unwrap().cwd.unwrap();
         assert!(cwd.starts_with('/') && cwd.ends_with("/src"), "{cwd}");
+    }
+
+    #[test]
+    fn sizes_are_bytes_or_have_units_and_the_units_are_named() {
+        assert_eq!(["209715200", "200MiB", "200 MiB"].map(|text| size(text).unwrap()), [200 << 20; 3]);
+        let error = size("64M").unwrap_err();
+        assert!(error.contains("`M` is no unit of size") && error.contains("MiB"), "{error}");
+        assert!(["", "-1", "1.5GiB", "99999999999999999999"].iter().all(|text| size(text).is_err()));
+    }
+
+    #[test]
+    fn the_limits_of_a_plan_are_for_people() {
+        let told = limits(&json!({ "wall_s": 7200, "idle_s": null, "tree_memory_bytes": 64 << 20, "tree_cpu": 0.2, "events": 5 })).unwrap();
+        for part in ["wall 2h", "tree_memory 64 MiB", "tree_cpu 0.2", "events 5"] {
+            assert!(told.split(", ").any(|one| one == part), "{told}");
+        }
+        assert!(!told.contains("idle"), "{told}");
+        assert_eq!(limits(&Value::Null), None, "a plan that is refused before has none");
     }
 
     #[test]

@@ -1,20 +1,25 @@
-//! `falconer runs`: which runs there are and were.
+//! `falconer runs`: which runs there are and were, and all of one.
 
 use std::process::ExitCode;
 
+use serde_json::{Value, json};
+
 use super::Globals;
-use super::client;
+use super::client::{self, Client};
 use super::exit::{Exit, end};
-use super::follow::closed;
+use super::follow::{asked, closed};
 use super::show;
 use crate::fault::Fault;
 use crate::run::request::ListRequest;
 use crate::run::status::Status;
-use crate::run::view::{RunPage, RunSummary};
+use crate::run::view::{RunPage, RunSummary, RunView};
 
-/// List runs, newest first.
+/// List runs, newest first; or show one: what it is, what came of it, and the receipt of its stop.
 #[derive(Debug, clap::Args)]
 pub struct Args {
+    /// Run id or session name: show this one. Without it: list.
+    #[arg(conflicts_with_all = ["status", "backend", "session", "group", "parent", "limit"])]
+    pub run: Option<String>,
     /// Only runs of these statuses, e.g. `running,queued`.
     #[arg(long, value_delimiter = ',', value_parser = status)]
     pub status: Vec<Status>,
@@ -41,11 +46,14 @@ fn status(word: &str) -> Result<Status, String> {
 
 /// The command.
 pub async fn run(globals: &Globals, args: Args) -> ExitCode {
-    end(list(globals, args).await)
+    let Some(run) = args.run else { return end(list(globals, args).await) };
+    end(one(globals, &run).await)
 }
 
 /// Runs of one page.
 const PAGE: u32 = 100;
+/// The longest part of a prompt that is shown, in characters.
+const PROMPT: usize = 100;
 
 async fn list(globals: &Globals, args: Args) -> Result<Exit, Fault> {
     let client = client::connect(globals).await?;
@@ -81,6 +89,58 @@ async fn list(globals: &Globals, args: Args) -> Result<Exit, Fault> {
     };
     show::print(&text).map_err(|error| closed(&error))?;
     Ok(Exit::Completed)
+}
+
+async fn one(globals: &Globals, run: &str) -> Result<Exit, Fault> {
+    let client = client::connect(globals).await?;
+    let text = shown(&client, run, globals.json).await;
+    client.close().await;
+    show::print(&text?).map_err(|error| closed(&error))?;
+    Ok(Exit::Completed)
+}
+
+async fn shown(client: &Client, run: &str, as_json: bool) -> Result<String, Fault> {
+    let request = json!({ "run_id": run });
+    if as_json {
+        let run: Value = client.call_value("get_run", &request).await?;
+        return Ok(format!("{run}\n"));
+    }
+    Ok(whole(&client.call("get_run", &request).await?))
+}
+
+/// A run, for people: a field a line, what it gave back last.
+fn whole(run: &RunView) -> String {
+    let mut text = String::new();
+    let mut field = |name: &str, value: Option<String>| {
+        if let Some(value) = value {
+            text.push_str(&format!("{name:<9} {}\n", show::inert(value.trim_end()).replace('\n', "\n          ")));
+        }
+    };
+    let lines = |lines: Vec<String>| Some(lines.join("\n"));
+    field("run", Some(run.run_id.to_string()));
+    field("status", Some(run.status.word().to_owned()));
+    field("why", run.error.as_ref().map(show::fault).and_then(lines));
+    field("question", run.question.as_ref().map(|question| asked(&run.run_id.to_string(), question)));
+    field("backend", Some(run.backend.clone()));
+    field("name", run.name.clone());
+    field("session", Some(run.session_id.to_string()));
+    field("role", run.role.clone());
+    field("parent", run.parent_run_id.map(|run| run.to_string()));
+    field("group", run.group_id.map(|group| group.to_string()));
+    field("cwd", run.cwd.clone());
+    field("target", run.target.clone());
+    field("prompt", run.request.prompt.as_deref().map(|prompt| show::line(prompt, PROMPT)));
+    field("created", Some(run.created_at.to_string()));
+    field("started", run.started_at.map(|at| at.to_string()));
+    field("ended", run.ended_at.map(|at| at.to_string()));
+    field("events", Some(run.last_seq.to_string()));
+    field("usage", run.usage.as_ref().map(Value::to_string));
+    field("receipt", run.receipt.as_ref().map(show::receipt).and_then(lines));
+    field("note", (!run.durable).then(|| "this is from memory: the ledger cannot be written".to_owned()));
+    let structured = run.result.as_ref().and_then(|result| result.structured.as_ref()).map(Value::to_string);
+    field("data", structured);
+    field("result", run.result.as_ref().and_then(|result| result.text.clone()).filter(|text| !text.is_empty()));
+    text
 }
 
 fn row(run: &RunSummary) -> Vec<String> {

@@ -10,8 +10,9 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
+use crate::fault::Fault;
 use crate::run::event::{Event, EventType};
-use crate::run::receipt::{Proof, Receipt, Rung};
+use crate::run::receipt::{Cause, Proof, Receipt, Rung};
 
 /// The widest line of what a run does, in characters.
 const WIDTH: usize = 100;
@@ -183,7 +184,7 @@ pub fn inert(text: &str) -> String {
 }
 
 /// The first line of a text, cut.
-fn line(text: &str, width: usize) -> String {
+pub(super) fn line(text: &str, width: usize) -> String {
     let first = text.trim().lines().next().unwrap_or_default();
     let mut short: String = inert(first).chars().take(width).collect();
     if short.len() < text.trim().len() {
@@ -217,6 +218,7 @@ pub fn gist(event: &Event) -> String {
         EventType::InputRequired | EventType::AuthRequired => text("prompt"),
         EventType::ArtifactAdded => text("name"),
         EventType::RunCompleted => data["result"]["text"].as_str().unwrap_or_default().to_owned(),
+        EventType::RunCancelled => receipt_of(event).map(|receipt| asked(&receipt)).unwrap_or_default(),
         EventType::RunFailed | EventType::RunRejected | EventType::RunLost => {
             let error = if data["error"].is_object() { &data["error"] } else { data };
             format!("{}: {}", error["code"].as_str().unwrap_or_default(), error["message"].as_str().unwrap_or_default())
@@ -226,10 +228,21 @@ pub fn gist(event: &Event) -> String {
     line(&gist, WIDTH)
 }
 
-/// An event in one line, with its number, time and type.
+/// An event in one line, with its number, time and type; of a run's end also what is known of its processes.
 #[must_use]
 pub fn numbered(event: &Event) -> String {
-    format!("{:>5}  {}  {:<16}  {}", event.seq, event.ts, event.kind.word(), gist(event)).trim_end().to_owned()
+    let proof = receipt_of(event).map(|receipt| format!("  [{}]", line(&proof(receipt.proof.as_ref()), WIDTH))).unwrap_or_default();
+    format!("{:>5}  {}  {:<16}  {}{proof}", event.seq, event.ts, event.kind.word(), gist(event)).trim_end().to_owned()
+}
+
+/// The receipt in a run's last event.
+fn receipt_of(event: &Event) -> Option<Receipt> {
+    match event.kind {
+        EventType::RunCompleted | EventType::RunFailed | EventType::RunCancelled | EventType::RunRejected | EventType::RunLost => {
+            serde_json::from_value(event.data["receipt"].clone()).ok()
+        }
+        _ => None,
+    }
 }
 
 /// A duration for people.
@@ -242,11 +255,34 @@ pub fn elapsed(time: Duration) -> String {
     }
 }
 
+/// Why something went wrong, in a few lines: what, with its code, and the way out.
+#[must_use]
+pub fn fault(fault: &Fault) -> Vec<String> {
+    let hint = fault.hint.as_deref().map(|hint| format!("hint: {}", inert(hint)));
+    std::iter::once(format!("error: {} ({})", inert(&fault.message), fault.code)).chain(hint).collect()
+}
+
+/// Why a run was stopped, and by whom.
+fn asked(receipt: &Receipt) -> String {
+    let reason = receipt.reason.as_deref().map(|reason| format!(": {}", inert(reason))).unwrap_or_default();
+    format!("{}, by {}{reason}", cause(receipt.cause), inert(&receipt.asked_by))
+}
+
+/// What is known about a run's processes.
+fn proof(proof: Option<&Proof>) -> String {
+    match proof {
+        Some(Proof::NoProcesses) => "proof: the run had no processes".to_owned(),
+        Some(Proof::Empty { by }) => format!("proof: nothing of it lives ({})", by.join(", ")),
+        Some(Proof::Unverified { reason }) => format!("proof: none; {}", inert(reason)),
+        None => "proof: being looked for".to_owned(),
+    }
+}
+
 /// A receipt in a few lines.
 #[must_use]
 pub fn receipt(receipt: &Receipt) -> Vec<String> {
     let rungs: Vec<String> = receipt.rungs.iter().map(|step| format!("{} after {} ms", rung(step.rung), step.after_ms)).collect();
-    let mut lines = Vec::new();
+    let mut lines = vec![format!("cause: {}", asked(receipt))];
     if !rungs.is_empty() {
         lines.push(format!("steps: {}", rungs.join(", ")));
     }
@@ -254,22 +290,36 @@ pub fn receipt(receipt: &Receipt) -> Vec<String> {
         seen.iter().map(|process| format!("{} ({})", inert(&process.name), process.pid)).collect::<Vec<_>>().join(", ")
     };
     if !receipt.killed.is_empty() {
-        lines.push(format!("killed: {}", names(&receipt.killed)));
+        let unnamed = receipt.killed_total.saturating_sub(receipt.killed.len() as u64);
+        let more = if unnamed > 0 { format!(", and {unnamed} more") } else { String::new() };
+        lines.push(format!("killed: {}{more}", names(&receipt.killed)));
     }
     if !receipt.survivors.is_empty() {
         lines.push(format!("STILL ALIVE: {}", names(&receipt.survivors)));
     }
-    lines.push(match &receipt.proof {
-        Some(Proof::NoProcesses) => "proof: the run had no processes".to_owned(),
-        Some(Proof::Empty { by }) => format!("proof: nothing of it lives ({})", by.join(", ")),
-        Some(Proof::Unverified { reason }) => format!("proof: none; {reason}"),
-        None => "proof: being looked for".to_owned(),
-    });
+    lines.push(proof(receipt.proof.as_ref()));
     if let Some(far) = &receipt.far_end {
         let detail = far.detail.as_deref().map(|detail| format!(": {}", inert(detail))).unwrap_or_default();
         lines.push(format!("far end, by the backend's word: {}{detail}", far.state));
     }
     lines
+}
+
+/// As the receipt has it in JSON.
+const fn cause(cause: Cause) -> &'static str {
+    match cause {
+        Cause::Requested => "requested",
+        Cause::Parent => "parent",
+        Cause::Shutdown => "shutdown",
+        Cause::Deadline => "deadline",
+        Cause::Idle => "idle",
+        Cause::Limit => "limit",
+        Cause::Component => "component",
+        Cause::Finished => "finished",
+        Cause::Ledger => "ledger",
+        Cause::Recovery => "recovery",
+        Cause::Defect => "defect",
+    }
 }
 
 const fn rung(rung: Rung) -> &'static str {
@@ -428,11 +478,30 @@ mod tests {
 
     #[test]
     fn a_receipt_names_survivors() {
-        use crate::run::receipt::{Cause, ProcessSeen, Step};
-        let mut made = Receipt::begun("cli", Cause::Requested, None);
+        use crate::run::receipt::{ProcessSeen, Step};
+        let mut made = Receipt::begun("cli", Cause::Requested, Some("enough".to_owned()));
         made.rungs = vec![Step { rung: Rung::Ask, after_ms: 0 }, Step { rung: Rung::Kill, after_ms: 900 }];
         made.survivors = vec![ProcessSeen { pid: 7, name: "sleep".to_owned() }];
         made.proof = Some(Proof::Unverified { reason: "no walk".to_owned() });
-        assert_eq!(receipt(&made), ["steps: asked after 0 ms, killed after 900 ms", "STILL ALIVE: sleep (7)", "proof: none; no walk"]);
+        let why = "cause: requested, by cli: enough";
+        let steps = "steps: asked after 0 ms, killed after 900 ms";
+        assert_eq!(receipt(&made), [why, steps, "STILL ALIVE: sleep (7)", "proof: none; no walk"]);
+        made.killed = vec![ProcessSeen { pid: 8, name: "sh".to_owned() }];
+        made.killed_total = 70;
+        assert_eq!(receipt(&made)[2], "killed: sh (8), and 69 more");
+    }
+
+    #[test]
+    fn the_line_of_an_end_has_the_proof_however_long_the_rest_is() {
+        let mut made = Receipt::begun("cli", Cause::Requested, Some("enough ".repeat(90)));
+        made.proof = Some(Proof::Empty { by: vec!["walk".to_owned(), "scan".to_owned()] });
+        let proof = "[proof: nothing of it lives (walk, scan)]";
+        let cancelled = numbered(&event(EventType::RunCancelled, json!({ "receipt": made, "result": "long ".repeat(90) })));
+        assert!(cancelled.contains("requested, by cli: enough") && cancelled.ends_with(proof), "{cancelled}");
+        let failed = json!({ "error": { "code": "timed_out", "message": "long ".repeat(90) }, "receipt": made });
+        let failed = numbered(&event(EventType::RunFailed, failed));
+        assert!(failed.contains("timed_out: long") && failed.ends_with(proof), "{failed}");
+        let fault = Fault::new("timed_out", "too long").hint("give it more");
+        assert_eq!(super::fault(&fault), ["error: too long (timed_out)", "hint: give it more"]);
     }
 }

@@ -74,15 +74,21 @@ pub fn last_owner(dir: &Utf8Path) -> Option<u32> {
     text.trim().parse().ok()
 }
 
-/// Whether nobody owns the directory. Holds the lock for a moment where that is so; a start that meets this tries again.
+/// Whether nobody owns the directory. Writes nothing: where there is no lock file, nobody ever owned it. Holds the lock
+/// for a moment where it is free; a start that meets this tries again.
 ///
 /// # Errors
 /// What open(2) or flock(2) say.
 pub fn is_free(dir: &Utf8Path) -> io::Result<bool> {
-    match Lock::try_take(dir) {
-        Ok(lock) => Ok(lock.is_some()),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(true),
-        Err(error) => Err(error),
+    let file = match File::open(dir.join(LOCK_FILE)) {
+        Ok(file) => file,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(true),
+        Err(error) => return Err(error),
+    };
+    match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+        Ok(()) => Ok(true),
+        Err(Errno::WOULDBLOCK) => Ok(false),
+        Err(error) => Err(error.into()),
     }
 }
 
@@ -98,7 +104,8 @@ mod tests {
     fn one_owner_at_a_time() {
         let dir = tempfile::tempdir().unwrap();
         let dir = Utf8Path::from_path(dir.path()).unwrap();
-        assert!(is_free(dir).unwrap());
+        assert!(is_free(dir).unwrap() && is_free(&dir.join("missing")).unwrap());
+        assert_eq!(std::fs::read_dir(dir).unwrap().count(), 0, "a look writes nothing");
         let mut first = Lock::try_take(dir).unwrap().unwrap();
         first.sign().unwrap();
         assert_eq!(last_owner(dir), Some(std::process::id()));

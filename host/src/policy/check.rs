@@ -71,17 +71,23 @@ pub(super) fn backend(policy: &Policy, name: &str, client_env: &BTreeMap<String,
     }
     out.push(allow(backend));
     let limits = &backend.limits;
+    let tree = [
+        limits.tree.memory.map(|bytes| format!(", tree_memory {}", show_size(bytes))),
+        limits.tree.processes.map(|count| format!(", tree_processes {count}")),
+        limits.tree.cpu.map(|cpus| format!(", tree_cpu {cpus}")),
+    ];
     out.push(good(
         "limits",
         format!(
-            "{} runs at once, wall {}, idle {}, memory {}, output {}, {} events, {} children",
+            "{} runs at once, wall {}, idle {}, memory {}, output {}, {} events, {} children{}",
             limits.runs,
             show_duration(limits.wall),
             limits.idle.map_or_else(|| "without end".to_owned(), show_duration),
             show_size(limits.memory),
             show_size(limits.output),
             limits.events,
-            limits.children
+            limits.children,
+            tree.into_iter().flatten().collect::<String>()
         ),
     ));
     out

@@ -79,11 +79,12 @@ pub(super) fn of_run(backend: &str, ceiling: &Limits, asked: &Asked) -> Result<L
 
 fn of_tree(backend: &str, ceiling: &TreeLimits, asked: &Asked) -> Result<TreeLimits, Fault> {
     let mut tree = *ceiling;
-    if let Some(bytes) = asked.tree_memory {
-        let kind =
-            Kind { backend, key: "limits.tree_memory_bytes", config: "tree_memory", show: show_size, write: |bytes| bytes.to_string() };
+    // Both as the call takes it and as people read it.
+    let bytes = |bytes: u64| format!("{bytes} ({})", show_size(bytes));
+    if let Some(memory) = asked.tree_memory {
+        let kind = Kind { backend, key: "limits.tree_memory_bytes", config: "tree_memory", show: show_size, write: bytes };
         let bound = defaults::TREE_MEMORY;
-        tree.memory = Some(kind.under(kind.within(bytes, bound.least, bound.most)?, ceiling.memory)?);
+        tree.memory = Some(kind.under(kind.within(memory, bound.least, bound.most)?, ceiling.memory)?);
     }
     if let Some(count) = asked.tree_processes {
         let write = |count: u32| count.to_string();
@@ -140,7 +141,7 @@ mod tests {
             (
                 Asked { tree_memory: Some(1 << 30), ..Asked::default() },
                 "limits.tree_memory_bytes is 1 GiB, and the ceiling of `exec` is 64 MiB",
-                "at most 67108864, or leave it out; a person can raise [backends.exec.limits] tree_memory",
+                "at most 67108864 (64 MiB), or leave it out; a person can raise [backends.exec.limits] tree_memory",
             ),
             (
                 Asked { tree_processes: Some(51), ..Asked::default() },
@@ -152,7 +153,7 @@ mod tests {
                 "limits.tree_cpu is 1.5, and the ceiling of `exec` is 0.2",
                 "[backends.exec.limits] tree_cpu",
             ),
-            (Asked { tree_memory: Some(1), ..Asked::default() }, "limits.tree_memory_bytes is out of range", "from 1048576 to"),
+            (Asked { tree_memory: Some(1), ..Asked::default() }, "limits.tree_memory_bytes is out of range", "from 1048576 (1 MiB) to"),
             (Asked { tree_processes: Some(0), ..Asked::default() }, "limits.tree_processes is out of range", "from 1 to 4194304"),
             (Asked { tree_cpu: Some(0.01), ..Asked::default() }, "limits.tree_cpu is out of range", "from 0.05 to 1024"),
             (Asked { tree_cpu: Some(f64::NAN), ..Asked::default() }, "limits.tree_cpu is out of range", "from 0.05 to 1024"),
