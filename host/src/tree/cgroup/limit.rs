@@ -1,9 +1,9 @@
 //! The limits of one tree: the groups that hold them, and the word of the kernel when one is reached.
 //!
 //! Memory: the kernel kills within the group when it can free nothing more. Processes: a fork is refused. CPU time: what
-//! wants more waits, and nobody is told. Nothing is polled: the kernel notifies of a change (`memory.events` and
-//! `pids.events` of version 2 by `POLLPRI`, memory of version 1 by an eventfd), and whoever waits here looks again each
-//! time he comes back, because kernels from 6.11 on tell of refused forks in version 1 only to those who look.
+//! wants more waits, and nobody is told. The kernel notifies of a change (`memory.events` and `pids.events` of version 2
+//! by `POLLPRI`, memory of version 1 by an eventfd). Kernels from 6.11 on tell of refused forks in version 1 only to those
+//! who look: there, a run with that limit is looked at once a second.
 //!
 //! What is over a limit above ours (the host's own) is not counted as a breach, as far as the kernel tells them apart.
 
@@ -13,6 +13,7 @@ use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use rustix::event::EventfdFlags;
 use tokio::io::Interest;
@@ -27,6 +28,9 @@ use crate::config::TreeLimits;
 
 /// The period over which CPU time is shared out: the kernel's default, 100 ms.
 const CPU_PERIOD_US: u32 = 100_000;
+
+/// Between two looks at a limit of which the kernel does not tell.
+const LOOK_AGAIN: Duration = Duration::from_secs(1);
 
 /// A limit that was reached.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -162,8 +166,18 @@ impl Held {
                 _ = found.changed() => {}
                 () = told(memory) => {}
                 () = told(self.processes.as_ref().map(|processes| (&processes.events, Interest::PRIORITY))) => {}
+                () = look_again(self.processes.as_ref().is_some_and(|processes| processes.enters)) => {}
             }
         }
+    }
+}
+
+/// Where the kernel does not tell, it is asked: only for a run that has such a limit.
+async fn look_again(is_mute: bool) {
+    if is_mute {
+        tokio::time::sleep(LOOK_AGAIN).await;
+    } else {
+        std::future::pending().await
     }
 }
 
