@@ -306,20 +306,8 @@ pub fn receipt(receipt: &Receipt) -> Vec<String> {
 }
 
 /// As the receipt has it in JSON.
-const fn cause(cause: Cause) -> &'static str {
-    match cause {
-        Cause::Requested => "requested",
-        Cause::Parent => "parent",
-        Cause::Shutdown => "shutdown",
-        Cause::Deadline => "deadline",
-        Cause::Idle => "idle",
-        Cause::Limit => "limit",
-        Cause::Component => "component",
-        Cause::Finished => "finished",
-        Cause::Ledger => "ledger",
-        Cause::Recovery => "recovery",
-        Cause::Defect => "defect",
-    }
+fn cause(cause: Cause) -> String {
+    serde_json::to_value(cause).ok().and_then(|word| word.as_str().map(str::to_owned)).unwrap_or_default()
 }
 
 const fn rung(rung: Rung) -> &'static str {
