@@ -64,45 +64,33 @@ pub(super) async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T,
 /// The place and size of the largest text, or of the largest list of small values where no text is large.
 fn find_largest(value: &Value, pointer: &mut String, depth: usize, largest: &mut Option<(String, usize)>) {
     let consider = |pointer: &str, size: usize, largest: &mut Option<(String, usize)>| {
-        if size > KEEP && largest.as_ref().is_none_or(|(_, best)| size > *best) {
+        if size > KEEP.max(PREVIEW + 200) && largest.as_ref().is_none_or(|(_, best)| size > *best) {
             *largest = Some((pointer.to_owned(), size));
         }
     };
+    let mut below = |step: &str, item: &Value, largest: &mut Option<(String, usize)>| {
+        let length = pointer.len();
+        pointer.push('/');
+        pointer.push_str(step);
+        find_largest(item, pointer, depth + 1, largest);
+        pointer.truncate(length);
+    };
     match value {
-        Value::String(text) if depth > 0 && text.len() > PREVIEW + 200 => consider(pointer, text.len(), largest),
+        Value::String(text) if depth > 0 => return consider(pointer, text.len(), largest),
         Value::Array(items) => {
             for (index, item) in items.iter().enumerate() {
-                let length = pointer.len();
-                pointer.push_str(&format!("/{index}"));
-                find_largest(item, pointer, depth + 1, largest);
-                pointer.truncate(length);
-            }
-            // A list or map of many small values has no large text: it goes as a whole.
-            if depth > 0 && largest.is_none() {
-                let size = value.to_string().len();
-                if size > PREVIEW + 200 {
-                    consider(pointer, size, largest);
-                }
+                below(&index.to_string(), item, largest);
             }
         }
         Value::Object(map) => {
-            for (key, item) in map {
-                if depth == 0 && key == "artifacts" {
-                    continue;
-                }
-                let length = pointer.len();
-                pointer.push('/');
-                pointer.push_str(&key.replace('~', "~0").replace('/', "~1"));
-                find_largest(item, pointer, depth + 1, largest);
-                pointer.truncate(length);
-            }
-            if depth > 0 && largest.is_none() {
-                let size = value.to_string().len();
-                if size > PREVIEW + 200 {
-                    consider(pointer, size, largest);
-                }
+            for (key, item) in map.iter().filter(|(key, _)| depth > 0 || *key != "artifacts") {
+                below(&key.replace('~', "~0").replace('/', "~1"), item, largest);
             }
         }
-        _ => {}
+        _ => return,
+    }
+    // A list or map of many small values has no large text: it goes as a whole.
+    if depth > 0 && largest.is_none() {
+        consider(pointer, value.to_string().len(), largest);
     }
 }
