@@ -8,6 +8,7 @@ use std::ffi::OsStr;
 use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
+use std::time::{Duration, Instant};
 
 use rustix::fs::{Mode, OFlags};
 
@@ -18,6 +19,15 @@ pub const MARK: &str = "FALCONER_RUN_ID";
 
 /// Room for what a file of `/proc` says, at first.
 const ROOM: usize = 1024;
+
+/// How long a process may be in the middle of an execve(2) until a look has missed it.
+const EXECUTED: Duration = Duration::from_millis(100);
+
+/// How often an environment is read that is there and shows nothing.
+const LOOKS: u32 = 3;
+
+/// `PF_KTHREAD`, of field 9.
+const KERNEL_THREAD: u64 = 0x0020_0000;
 
 /// Generations that are looked at, at most.
 const GENERATIONS: usize = 256;
@@ -123,15 +133,66 @@ pub fn is_ours(pid: u32) -> bool {
     me.is_root() || std::fs::metadata(format!("/proc/{pid}")).is_ok_and(|meta| meta.uid() == me.as_raw())
 }
 
-/// The run whose mark it carries in its environment, as that was when it was executed.
+/// The run whose mark it carries in its environment, as that was when it was executed. A process in the middle of an
+/// execve(2) has no environment for some microseconds; it is looked at again, and missed where that takes longer.
 pub fn mark(pid: u32) -> Option<RunId> {
-    let environ = text(&format!("/proc/{pid}/environ")).ok()?;
-    if !environ.is_empty() {
-        return mark_in(&environ);
+    let until = Instant::now() + EXECUTED;
+    let mut unreadable = 0;
+    loop {
+        let environ = text(&format!("/proc/{pid}/environ")).ok()?;
+        if !environ.is_empty() {
+            return mark_in(&environ);
+        }
+        match environment(pid)? {
+            Environment::Empty => return None,
+            // The first thread may have ended before the others; each of them shows the same.
+            Environment::OfThreads => {
+                let tasks = std::fs::read_dir(format!("/proc/{pid}/task")).map_err(missed).ok()?;
+                return tasks.flatten().find_map(|task| mark_in(&std::fs::read(task.path().join("environ")).map_err(missed).ok()?));
+            }
+            Environment::There if unreadable >= LOOKS => return None,
+            Environment::There => unreadable += 1,
+            Environment::NotYet if Instant::now() < until => std::thread::yield_now(),
+            Environment::NotYet => {
+                BLIND.set(Some(libc::EAGAIN));
+                return None;
+            }
+        }
     }
-    // The first thread may have ended before the others; each of them shows the same.
-    let tasks = std::fs::read_dir(format!("/proc/{pid}/task")).map_err(missed).ok()?;
-    tasks.flatten().find_map(|task| mark_in(&std::fs::read(task.path().join("environ")).map_err(missed).ok()?))
+}
+
+/// Why a process shows no environment.
+#[derive(Debug, PartialEq, Eq)]
+enum Environment {
+    /// It has none: executed with an empty one, a thread of the kernel, or ended.
+    Empty,
+    /// Its first thread has ended, others live.
+    OfThreads,
+    /// It is being executed.
+    NotYet,
+    /// It has one: it was being executed when that was read, or it made it unreadable.
+    There,
+}
+
+fn environment(pid: u32) -> Option<Environment> {
+    environment_in(&text(&format!("/proc/{pid}/stat")).ok()?)
+}
+
+fn environment_in(stat: &[u8]) -> Option<Environment> {
+    let close = stat.iter().rposition(|byte| *byte == b')')?;
+    let fields: Vec<&str> = std::str::from_utf8(stat.get(close + 1..)?).ok()?.split_ascii_whitespace().collect();
+    // Numbered as in proc_pid_stat(5), where the first one after the name is 3.
+    let field = |number: usize| fields.get(number - 3)?.parse::<u64>().ok();
+    let kernel = field(9)? & KERNEL_THREAD != 0;
+    Some(match (fields.first()?.as_bytes(), field(20)?) {
+        (b"Z" | b"X" | b"x", threads) if threads > 1 => Environment::OfThreads,
+        (b"Z" | b"X" | b"x", _) => Environment::Empty,
+        _ if kernel => Environment::Empty,
+        // An execve(2) says where the code begins when all the rest is there.
+        _ if field(26)? == 0 => Environment::NotYet,
+        _ if field(50)? == field(51)? => Environment::Empty,
+        _ => Environment::There,
+    })
 }
 
 fn mark_in(environ: &[u8]) -> Option<RunId> {
@@ -169,6 +230,23 @@ mod tests {
         );
         assert!(parse(1, b"1 (x").is_none());
         assert!(parse(1, b"").is_none());
+    }
+
+    #[test]
+    fn why_an_environment_is_not_shown() {
+        let line = |state: char, flags: u64, threads: u32, [code, start, end]: [u64; 3]| {
+            let zeros = |count: usize| " 0".repeat(count);
+            let text =
+                format!("7 (x y) {state}{} {flags}{} {threads}{} {code}{} {start} {end} 0", zeros(5), zeros(10), zeros(5), zeros(23));
+            environment_in(text.as_bytes()).unwrap()
+        };
+        assert_eq!(line('R', 0, 1, [0, 0, 0]), Environment::NotYet);
+        assert_eq!(line('R', 0, 1, [0, 5000, 5000]), Environment::NotYet);
+        assert_eq!(line('R', 0, 1, [4000, 5000, 5000]), Environment::Empty);
+        assert_eq!(line('R', 0, 1, [4000, 5000, 6000]), Environment::There);
+        assert_eq!(line('S', KERNEL_THREAD, 1, [0, 0, 0]), Environment::Empty);
+        assert_eq!(line('Z', 0, 1, [0, 0, 0]), Environment::Empty);
+        assert_eq!(line('Z', 0, 3, [0, 0, 0]), Environment::OfThreads);
     }
 
     #[test]

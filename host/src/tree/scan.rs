@@ -28,8 +28,16 @@ struct Looks {
     running: bool,
     /// The earliest start that one of those cares for who wait for the next.
     since: u64,
-    /// The last that is over: its number, and what it saw.
-    last: Option<(u64, Option<Marked>)>,
+    /// The last that is over.
+    last: Option<Look>,
+}
+
+struct Look {
+    number: u64,
+    /// The earliest start that it cared for.
+    since: u64,
+    /// `None`: not all could be looked at.
+    seen: Option<Marked>,
 }
 
 /// What lives anywhere with the mark of this run and was started at this time or later (clock ticks after boot); this
@@ -47,10 +55,12 @@ fn seen(since: u64) -> io::Result<Marked> {
     let mut looks = LOOKS.lock().unwrap_or_else(PoisonError::into_inner);
     let wanted = looks.begun + 1;
     loop {
-        if let Some((number, seen)) = &looks.last
-            && *number >= wanted
+        // One that began after this call, and cared for so early a start: others may have looked twice meanwhile.
+        if let Some(last) = &looks.last
+            && last.number >= wanted
+            && last.since <= since
         {
-            return seen.clone().ok_or_else(blind);
+            return last.seen.clone().ok_or_else(blind);
         }
         looks.since = looks.since.min(since);
         if !looks.running {
@@ -69,7 +79,7 @@ fn seen(since: u64) -> io::Result<Marked> {
     drop(looks);
     let over = Over;
     let seen = proc::whole(|| look(since)).ok().map(Arc::new);
-    LOOKS.lock().unwrap_or_else(PoisonError::into_inner).last = Some((number, seen.clone()));
+    LOOKS.lock().unwrap_or_else(PoisonError::into_inner).last = Some(Look { number, since, seen: seen.clone() });
     drop(over);
     seen.ok_or_else(blind)
 }
@@ -109,6 +119,10 @@ mod tests {
                     assert!(marked(run, since).unwrap().is_empty());
                     let mut child =
                         Command::new("/bin/sleep").arg("3000").env(proc::MARK, run.to_string()).stdin(Stdio::null()).spawn().unwrap();
+                    // A spawn returns a little before the child has left this program's memory.
+                    while proc::stat(child.id()).unwrap().name != "sleep" {
+                        std::thread::yield_now();
+                    }
                     let found = marked(run, since).unwrap();
                     assert_eq!(found.iter().map(|stat| stat.pid).collect::<Vec<_>>(), [child.id()]);
                     assert!(marked(run, found[0].start + 1).unwrap().is_empty());

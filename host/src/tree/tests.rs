@@ -148,7 +148,8 @@ async fn a_kill_finds_children_of_the_group_and_those_that_left_it() {
     let run = RunId::random();
     let tree = tree_of(run);
     let mut child = tree.spawn(plan("setsid sleep 3001 & env -i sleep 3002 & sleep 3003 & trap '' TERM; wait")).await.unwrap();
-    until("all sleeps", || marked(run).iter().filter(|name| *name == "sleep").count() == 2).await;
+    let asleep = || walk::below(&[child.pid]).iter().filter(|stat| stat.name == "sleep").count() == 3;
+    until("all sleeps, the one without an environment too", asleep).await;
     tree.kill().await;
     let killed = tree.killed().named;
     let mut names: Vec<&str> = killed.iter().map(|seen| seen.name.as_str()).collect();
