@@ -15,18 +15,27 @@ use rustix::process::Signal;
 
 use super::pidfd::Process;
 use super::proc::Stat;
-use super::{Inner, adopt, control, proc, scan, walk};
+use super::{Inner, Seen, adopt, control, proc, scan, walk};
 
 /// How long a kill goes on, at most.
 const KILL_TIME: Duration = Duration::from_millis(1_000);
 /// How long one round of a kill waits for what it killed.
 const ROUND_TIME: Duration = Duration::from_millis(100);
-/// How long a kill waits for the look before it.
+/// How long a kill waits for the look before it, until the shims are told to kill by themselves.
 const LOOK_TIME: Duration = Duration::from_millis(150);
 /// Processes that are held at once, to wait for them.
 const HELD: usize = 64;
 /// A shim that has not ended its tree after so long is killed: what was below it comes to the host.
 const SHIM_TIME: Duration = Duration::from_millis(400);
+
+/// How the look of one round goes.
+#[derive(Debug, Default)]
+struct Look {
+    /// What it has found is being killed.
+    is_over: AtomicBool,
+    /// The shims were told before it was over.
+    was_late: AtomicBool,
+}
 
 impl Inner {
     /// What lives below the shims, in the cgroup, and, of shims that were killed, below the host. Blocks for less than
@@ -95,20 +104,25 @@ impl Inner {
             let impatient = begun.elapsed() >= SHIM_TIME;
             // The marks are looked for once the rest is gone: that look is the slowest.
             let thorough = !first;
-            let told = Arc::new(AtomicBool::new(false));
-            let tells = Arc::clone(&told);
-            let round = control(&self.handle, move || inner.kill_round(thorough, impatient, &tells));
+            let look = Arc::new(Look::default());
+            let looking = Arc::clone(&look);
+            let round = control(&self.handle, move || inner.kill_round(thorough, impatient, &looking));
             let mut round = pin!(tokio::time::timeout(KILL_TIME, round));
-            let found = tokio::select! {
-                found = &mut round => found,
-                () = tokio::time::sleep(LOOK_TIME) => {
-                    // A look that takes long, or hangs, is no reason to let them live.
-                    if !told.load(Ordering::Acquire) {
-                        let inner = Arc::clone(&self);
-                        let _ = control(&self.handle, move || inner.strike(impatient)).await;
+            let found = 'looked: {
+                // A look that takes long, or hangs, is no reason to let them live. The shims look for themselves before they
+                // kill; were the cgroup killed under their eyes, nobody would have counted what was in it.
+                for (patience, all) in [(LOOK_TIME, false), (SHIM_TIME, true)] {
+                    if let Ok(found) = tokio::time::timeout(patience, &mut round).await {
+                        break 'looked found;
                     }
-                    round.await
+                    if look.is_over.load(Ordering::Acquire) {
+                        break;
+                    }
+                    look.was_late.store(true, Ordering::Release);
+                    let inner = Arc::clone(&self);
+                    let _ = control(&self.handle, move || if all { inner.strike(impatient) } else { inner.tell_shims(impatient) }).await;
                 }
+                round.await
             };
             let Ok(Ok(found)) = found else { return };
             let alive = tokio::time::timeout(ROUND_TIME, changes.wait_for(|alive| *alive == 0)).await.is_err();
@@ -121,21 +135,24 @@ impl Inner {
 
     /// Kills what it finds; gives how many that were. The look comes before the shims are told: were both at work at the
     /// same time, each would miss what the other has killed, and nobody would have counted all.
-    fn kill_round(self: Arc<Self>, thorough: bool, impatient: bool, told: &AtomicBool) -> usize {
+    fn kill_round(self: Arc<Self>, thorough: bool, impatient: bool, look: &Look) -> usize {
         let found = if thorough { self.find().unwrap_or_else(|_| self.look()) } else { self.look() };
+        look.is_over.store(true, Ordering::Release);
         for stat in &found {
             // Held one after the other: a tree may have more processes than we may have descriptors.
-            let Some(process) = Process::found(stat, |_| true) else { continue };
-            if process.reach(Signal::KILL).is_ok_and(|reached| reached) {
-                self.lock().killed.note(process.seen());
+            let process = Process::found(stat, |_| true);
+            let reached = process.as_ref().is_some_and(|process| process.reach(Signal::KILL).is_ok_and(|reached| reached));
+            // One that a shim was quicker to kill, at our word, may be on nobody's list but this.
+            if reached || look.was_late.load(Ordering::Acquire) {
+                self.lock().killed.note(Seen { pid: stat.pid, name: stat.name.clone() });
             }
+            let Some(process) = process else { continue };
             // What no shim will tell of.
             if thorough {
                 self.follow(process);
             }
         }
         self.strike(impatient);
-        told.store(true, Ordering::Release);
         found.len()
     }
 
@@ -147,6 +164,10 @@ impl Inner {
         {
             tracing::debug!(run = %self.run, %error, "its cgroup cannot be killed");
         }
+        self.tell_shims(impatient);
+    }
+
+    fn tell_shims(&self, impatient: bool) {
         let state = self.lock();
         // One that its program stopped before it could say that the program runs.
         for shim in state.beginning.values() {
