@@ -21,6 +21,7 @@ mod hostile;
 mod inputs;
 mod ladder;
 mod limits;
+mod long_agents;
 mod orphans;
 mod patience;
 mod plugins_dir;

@@ -10,6 +10,9 @@
 #[path = "../../../tests/system/client.rs"]
 mod client;
 #[expect(dead_code, reason = "the tests use all of it")]
+#[path = "../../../tests/system/fetched.rs"]
+mod fetched;
+#[expect(dead_code, reason = "the tests use all of it")]
 #[path = "../../../tests/system/host.rs"]
 mod host;
 #[path = "../../../tests/system/patience.rs"]
@@ -18,6 +21,7 @@ mod patience;
 #[path = "../../../tests/system/processes.rs"]
 mod processes;
 
+mod agents;
 mod bare;
 mod forest;
 mod held;

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
+use crate::agents;
 use crate::bare;
 use crate::client::Client;
 use crate::host::{Host, USUAL};
@@ -31,6 +32,7 @@ pub const ALL: &[(&str, Row)] = &[
     ("cancel", trees::cancel),
     ("private", trees::private),
     ("tree_end", trees::stop_all),
+    ("agents", agents::overhead),
 ];
 
 const COUNT: usize = 300;

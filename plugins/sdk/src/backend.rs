@@ -4,7 +4,7 @@
 
 use std::cell::RefCell;
 
-use crate::{Answer, Draft, Events, Failure, Info, Job, Outcome, Step};
+use crate::{Answer, Draft, Events, Failure, Info, Job, Outcome, Step, step};
 
 /// A backend. The value is the state of one run, from `start` to the end.
 ///
@@ -56,11 +56,15 @@ pub trait Backend: Sized + 'static {
 
 /// The state of the run in this instance; what [`export!`] makes one of.
 #[derive(Debug)]
-pub struct Run<B>(RefCell<Option<B>>);
+pub struct Run<B> {
+    state: RefCell<Option<B>>,
+    /// Of a step that held more than one may: what is left of it.
+    left: RefCell<Option<Step>>,
+}
 
 impl<B> Default for Run<B> {
     fn default() -> Self {
-        Self(RefCell::new(None))
+        Self { state: RefCell::new(None), left: RefCell::new(None) }
     }
 }
 
@@ -71,16 +75,19 @@ impl<B: Backend> Run<B> {
     /// Those of [`Backend::start`].
     pub fn start(&self, job: Job) -> Result<(), Failure> {
         let state = B::start(job)?;
-        self.0.replace(Some(state));
+        self.state.replace(Some(state));
         Ok(())
     }
 
-    /// The export `poll`.
+    /// The export `poll`. A step of more events than one may hold is told in several.
     pub fn poll(&self) -> Step {
-        match self.0.borrow_mut().as_mut() {
+        let step = self.left.take().unwrap_or_else(|| match self.state.borrow_mut().as_mut() {
             Some(state) => state.poll(),
             None => Events::new().finish(Outcome::Failed(not_started())),
-        }
+        });
+        let (step, left) = step::parted(step);
+        self.left.replace(left);
+        step
     }
 
     /// The export `reply`.
@@ -88,7 +95,7 @@ impl<B: Backend> Run<B> {
     /// # Errors
     /// Those of [`Backend::reply`].
     pub fn reply(&self, answer: Answer) -> Result<(), Failure> {
-        self.0.borrow_mut().as_mut().ok_or_else(not_started)?.reply(answer)
+        self.state.borrow_mut().as_mut().ok_or_else(not_started)?.reply(answer)
     }
 
     /// The export `cancel`.
@@ -96,7 +103,7 @@ impl<B: Backend> Run<B> {
     /// # Errors
     /// Those of [`Backend::cancel`].
     pub fn cancel(&self, reason: &str) -> Result<(), Failure> {
-        self.0.borrow_mut().as_mut().ok_or_else(not_started)?.cancel(reason)
+        self.state.borrow_mut().as_mut().ok_or_else(not_started)?.cancel(reason)
     }
 }
 
