@@ -10,7 +10,6 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use camino::{Utf8Path, Utf8PathBuf};
 use futures::FutureExt as _;
 use futures::future::{BoxFuture, Shared, join_all};
-use jsonschema::Validator;
 use serde_json::Value;
 use tokio::time::timeout;
 
@@ -21,6 +20,7 @@ use super::engine::Engine;
 use super::limits::LIST_WAIT;
 use super::plugins::{self, FileId};
 use super::store::Data;
+use super::schema::Schema;
 use super::{describe, inspect, schema};
 use crate::config::Config;
 use crate::contract::BackendPre;
@@ -61,13 +61,13 @@ pub struct Backend {
 #[derive(Clone)]
 struct Parts {
     code: Arc<Code>,
-    validator: Arc<Validator>,
+    schema: Arc<Schema>,
 }
 
 impl Backend {
     /// Checks a run's config against the backend's schema; the fault (`invalid_config`) names the place.
     pub fn check_config(&self, config: &Value) -> Result<(), Fault> {
-        schema::check(&self.name, &self.parts()?.validator, config)
+        schema::check(&self.name, &self.parts()?.schema, config)
     }
 
     /// Asks `plan` in a throw-away instance, every import but `log` refused.
@@ -336,11 +336,11 @@ async fn described(engine: &Engine, name: &str, path: &Utf8Path, digest: &str) -
 /// A schema that is none makes a backend fail here, not at its first run.
 fn with_schema(description: Description, code: Arc<Code>) -> Result<(Description, Parts), Fault> {
     let wrong = |which: &str, why: String| Fault::new(code::CONTRACT_VIOLATION, format!("its {which} is no JSON Schema 2020-12: {why}"));
-    let validator = schema::compile(&description.config_schema).map_err(|why| wrong("config_schema", why))?;
+    let schema = Schema::compile(&description.config_schema).map_err(|why| wrong("config_schema", why))?;
     if let Some(target) = &description.target_schema {
-        schema::compile(target).map_err(|why| wrong("target_schema", why))?;
+        Schema::compile(target).map_err(|why| wrong("target_schema", why))?;
     }
-    Ok((description, Parts { code, validator: Arc::new(validator) }))
+    Ok((description, Parts { code, schema: Arc::new(schema) }))
 }
 
 fn being_compiled(path: &Utf8Path) -> Facts {

@@ -26,6 +26,7 @@ use wasmtime::component::{Resource, ResourceTable, ResourceTableError};
 
 pub use self::log::{LOG_BYTES, RunLog};
 pub use self::news::News;
+pub use self::process::DEFAULT_LANG;
 pub use self::redact::{MIN_SECRET, Redactor, Stream as RedactedStream};
 use crate::config::EnvSource;
 use crate::contract::falconer::backend::types;

@@ -6,6 +6,7 @@ pub mod backends;
 pub mod cancel;
 pub mod check;
 mod check_limits;
+mod check_programs;
 pub mod client;
 pub mod continue_;
 pub mod demo;

@@ -19,7 +19,7 @@ use serde_json::{Map, Value, json};
 pub use check::{Finding, Severity};
 pub use limit::Asked;
 
-use crate::capability::Grant;
+use crate::capability::{DEFAULT_LANG, Grant};
 use crate::config::{Backend, Config, EnvSource, Limits, SecretSource, inert};
 use crate::contract::falconer::backend::types as wit;
 use crate::fault::{Fault, code};
@@ -56,6 +56,17 @@ pub struct Judgement {
     pub rule: String,
     /// What a refusal is called; of no meaning where it is allowed.
     pub code: &'static str,
+}
+
+/// A program and how it is asked for its version.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Asking {
+    /// Where it is.
+    pub path: Utf8PathBuf,
+    /// All its arguments.
+    pub args: Vec<String>,
+    /// All its environment.
+    pub env: BTreeMap<String, String>,
 }
 
 impl Policy {
@@ -237,6 +248,25 @@ impl Policy {
             names.extend(passed.chain(secret).cloned());
         }
         names.into_iter().collect()
+    }
+
+    /// How a granted program is asked for its version: where it is, its arguments after those that the grant puts first, and the
+    /// environment of a run's child that names every granted variable. `client_env` as in [`Policy::report`]. The error is the
+    /// rule that refuses; none: it is not granted.
+    pub fn asking(&self, backend: &str, program: &str, args: &[String], client_env: &BTreeMap<String, String>) -> Option<Result<Asking, String>> {
+        let grant = self.grant(backend);
+        let granted = grant.programs.get(program)?;
+        if let Err(rule) = programs::judge(&format!("backends.{backend}.grants.programs.{program}"), granted, args) {
+            return Some(Err(rule));
+        }
+        let path = granted.path.as_ref().ok()?.clone();
+        let value = |(name, source): (&String, &EnvSource)| match source {
+            EnvSource::Client => client_env.get(name).map(|value| (name.clone(), value.clone())),
+            EnvSource::Value(value) => Some((name.clone(), value.clone())),
+        };
+        let mut env: BTreeMap<String, String> = grant.env.iter().filter_map(value).collect();
+        env.entry("LANG".into()).or_insert_with(|| DEFAULT_LANG.into());
+        Some(Ok(Asking { path, args: granted.first.iter().chain(args).cloned().collect(), env }))
     }
 
     /// What `falconer check` shows, by backend. `client_env`: the values that a client would bring

@@ -385,6 +385,19 @@ pub struct BackendView {
     pub capabilities: Vec<String>,
     /// JSON Schema of its `config`.
     pub config_schema: Option<Value>,
+    /// The programs that it relies on; `falconer check` tells which versions are here.
+    pub programs: Vec<ProgramView>,
+}
+
+/// A program that a backend relies on.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct ProgramView {
+    /// The name of its grant.
+    pub name: String,
+    /// The oldest version that the backend was tested with.
+    pub tested_from: String,
+    /// The newest one, included.
+    pub tested_to: String,
 }
 
 /// The answer of `list_backends`.

@@ -38,6 +38,7 @@ impl Guest for Hostile {
             abilities: Abilities::RESUME | Abilities::ASK | Abilities::STEER,
             config_schema: config::SCHEMA.into(),
             target_schema: None,
+            programs: Vec::new(),
         }
     }
 
