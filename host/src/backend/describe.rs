@@ -172,7 +172,9 @@ impl Description {
             if program.name.is_empty() || program.name.len() > NAME_BYTES || program.name != one_line(&program.name, NAME_BYTES) {
                 return Err(wrong("its description names a program that is none".into()));
             }
-            if program.version_args.len() > VERSION_ARGS || program.version_args.iter().any(|arg| arg.len() > NAME_BYTES || arg.contains('\0')) {
+            if program.version_args.len() > VERSION_ARGS
+                || program.version_args.iter().any(|arg| arg.len() > NAME_BYTES || arg.contains('\0'))
+            {
                 return Err(wrong(format!("the version-args of `{}` in its description are over their limits", program.name)));
             }
         }
@@ -181,7 +183,8 @@ impl Description {
 }
 
 fn tested(program: wit::ProgramInfo) -> Result<TestedProgram, Fault> {
-    let version = |text: &str| text.parse().map_err(|why| wrong(format!("the tested versions of `{}`: {why}", one_line(&program.name, 64))));
+    let version =
+        |text: &str| text.parse().map_err(|why| wrong(format!("the tested versions of `{}`: {why}", one_line(&program.name, 64))));
     Ok(TestedProgram {
         tested_from: version(&program.tested_from)?,
         tested_to: version(&program.tested_to)?,

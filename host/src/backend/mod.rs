@@ -12,6 +12,7 @@ mod actor;
 mod cache;
 mod code;
 mod describe;
+mod directories;
 pub mod engine;
 mod inspect;
 pub mod instance;

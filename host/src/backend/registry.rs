@@ -19,9 +19,9 @@ pub use super::describe::Description;
 use super::engine::Engine;
 use super::limits::LIST_WAIT;
 use super::plugins::{self, FileId};
-use super::store::Data;
 use super::schema::Schema;
-use super::{describe, inspect, schema};
+use super::store::Data;
+use super::{describe, directories, inspect, schema};
 use crate::config::Config;
 use crate::contract::BackendPre;
 use crate::contract::falconer::backend::types as wit;
@@ -68,6 +68,15 @@ impl Backend {
     /// Checks a run's config against the backend's schema; the fault (`invalid_config`) names the place.
     pub fn check_config(&self, config: &Value) -> Result<(), Fault> {
         schema::check(&self.name, &self.parts()?.schema, config)
+    }
+
+    /// Puts what `judge` makes of it in the place of each directory of a config that the schema marks as one; `judge` gets its
+    /// JSON pointer and the text.
+    pub fn replace_directories(&self, config: &mut Value, judge: &mut dyn FnMut(&str, &str) -> Result<String, Fault>) -> Result<(), Fault> {
+        match &self.description {
+            Some(description) => directories::replace(&description.config_schema, config, judge),
+            None => Ok(()),
+        }
     }
 
     /// Asks `plan` in a throw-away instance, every import but `log` refused.

@@ -106,7 +106,11 @@ mod tests {
 
     #[test]
     fn a_schema_is_read_as_2020_12() {
-        for named in [json!({}), json!({ "$schema": "https://json-schema.org/draft/2020-12/schema" }), json!({ "$schema": "http://json-schema.org/draft-07/schema#" })] {
+        for named in [
+            json!({}),
+            json!({ "$schema": "https://json-schema.org/draft/2020-12/schema" }),
+            json!({ "$schema": "http://json-schema.org/draft-07/schema#" }),
+        ] {
             let mut schema = json!({ "type": "array", "prefixItems": [{ "type": "string" }], "items": false, "$defs": { "x": {} } });
             schema.as_object_mut().unwrap().extend(named.as_object().unwrap().clone());
             let schema = compile(&schema).unwrap();

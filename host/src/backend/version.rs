@@ -110,7 +110,9 @@ mod tests {
         assert!(version("2.1.99") < version("2.1.329"));
         assert!(version("0.9") < version("0.160.0"));
         assert_eq!(version("1.2"), version("1.2.0"));
-        assert!(["", ".", "1.", "1.x", "-1", "1.2.3.4.5.6.7.8.9", "99999999999999999999"].iter().all(|text| text.parse::<Version>().is_err()));
+        assert!(
+            ["", ".", "1.", "1.x", "-1", "1.2.3.4.5.6.7.8.9", "99999999999999999999"].iter().all(|text| text.parse::<Version>().is_err())
+        );
     }
 
     #[test]

@@ -34,9 +34,15 @@ pub(super) async fn findings(policy: &Policy, backend: &Backend, client_env: &BT
                 severity: Severity::Warning,
                 subject: subject(program),
                 message: "it is not granted, and the backend relies on it".to_owned(),
-                hint: Some(format!("[backends.{}.grants] programs = {{ {name} = \"{name}\" }}", backend.name, name = show::inert(&program.name))),
+                hint: Some(format!(
+                    "[backends.{}.grants] programs = {{ {name} = \"{name}\" }}",
+                    backend.name,
+                    name = show::inert(&program.name)
+                )),
             },
-            Some(Err(rule)) => warning(program, format!("not asked for: {rule}"), "let the grant's `allow` take its version arguments".to_owned()),
+            Some(Err(rule)) => {
+                warning(program, format!("not asked for: {rule}"), "let the grant's `allow` take its version arguments".to_owned())
+            }
             Some(Ok(asking)) => {
                 let path = asking.path.clone();
                 let printed = tokio::task::spawn_blocking(move || ask(&asking)).await.unwrap_or_else(|error| Err(error.to_string()));

@@ -118,7 +118,7 @@ async fn finish(client: &Client, run: &str, screen: &mut Screen) -> Result<Exit,
         told(screen.result(text))?;
     }
     screen.clear();
-    if let Some(question) = &view.question {
+    for question in &view.questions {
         told(screen.note(&asked(run, question)))?;
     }
     if let Some(error) = &view.error {
@@ -239,6 +239,7 @@ mod tests {
             error: None,
             usage: None,
             question: None,
+            questions: Vec::new(),
             open_questions: 0,
             receipt: None,
             durable: true,
@@ -292,6 +293,7 @@ mod tests {
             form: None,
             default_choice: None,
             expires_at: Millis(0),
+            seq: 3,
         });
         let text = asked("run", run.question.as_ref().unwrap());
         assert!(text.ends_with("falconer continue run --answer q1 --hash ab --text TEXT"), "{text}");

@@ -25,3 +25,4 @@ mod translate;
 pub mod view;
 
 pub use manager::{Caller, Manager, Parts};
+pub use op::base64;

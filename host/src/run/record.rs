@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use serde_json::{Map, Value, json};
 
-use super::event::{EventType, Question};
+use super::event::{Closed, EventType, Question};
 use super::inert;
 use super::live::{Live, Outline, View};
 use super::receipt::Receipt;
@@ -283,6 +283,21 @@ impl Record {
     pub fn set_questions(&mut self, questions: Vec<Question>) {
         self.outline.questions = questions;
         self.touched = true;
+    }
+
+    /// Closes the questions that are open, because the run is being stopped or ends.
+    pub fn close_questions(&mut self, how: Closed) {
+        for question in std::mem::take(&mut self.outline.questions) {
+            let data = json!({ "question_id": question.question_id, "how": how });
+            self.push(EventType::InputResolved, data.to_string());
+            self.touched = true;
+        }
+    }
+
+    /// The number of the last event, on disk or not.
+    #[must_use]
+    pub fn last_seq(&self) -> u64 {
+        self.update.last_seq
     }
 
     /// Another change that is to stand or fall with the step in hand.

@@ -99,6 +99,9 @@ pub struct RunView {
     pub usage: Option<Value>,
     /// The oldest open question.
     pub question: Option<Question>,
+    /// All open questions, oldest first. Details over 4 KiB, of all together, are cut; `get_event_artifact` reads them whole
+    /// (`seq` of the question, `/details`).
+    pub questions: Vec<Question>,
     /// How many questions are open.
     pub open_questions: u32,
     /// What its stop did.
@@ -205,6 +208,8 @@ pub struct Waited {
     pub summary: Option<String>,
     /// The oldest open question.
     pub question: Option<Question>,
+    /// How many questions are open; `get_run` shows all of them.
+    pub open_questions: u32,
     /// What it gave back, cut to a preview.
     pub result: Option<Completion>,
     /// Why it did not complete.
@@ -230,12 +235,14 @@ pub enum ContinueAction {
     Steered,
     /// A new run of the same session was started.
     Continued,
+    /// A run of a new session that knows the old one was started.
+    Forked,
 }
 
 /// The answer of `continue_run`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Continued {
-    /// The run that goes on; a new one where an ended run was carried on.
+    /// The run that goes on; a new one where an ended run was carried on, or a session was forked.
     pub run_id: RunId,
     /// Its session.
     pub session_id: SessionId,

@@ -33,12 +33,7 @@ struct Program {
 
 impl From<Program> for ProgramInfo {
     fn from(program: Program) -> Self {
-        Self {
-            name: program.name,
-            version_args: program.version_args,
-            tested_from: program.tested_from,
-            tested_to: program.tested_to,
-        }
+        Self { name: program.name, version_args: program.version_args, tested_from: program.tested_from, tested_to: program.tested_to }
     }
 }
 

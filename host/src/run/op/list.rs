@@ -99,11 +99,7 @@ impl Manager {
 }
 
 fn program(program: &TestedProgram) -> ProgramView {
-    ProgramView {
-        name: program.name.clone(),
-        tested_from: program.tested_from.to_string(),
-        tested_to: program.tested_to.to_string(),
-    }
+    ProgramView { name: program.name.clone(), tested_from: program.tested_from.to_string(), tested_to: program.tested_to.to_string() }
 }
 
 fn cursor(text: &str) -> Result<(i64, RunId), Fault> {

@@ -2,8 +2,11 @@
 
 mod agents;
 mod artifact;
+mod asked;
+mod base64;
 mod cancel;
 mod continue_run;
+mod file;
 mod get;
 mod list;
 mod message;
@@ -13,3 +16,5 @@ mod recover;
 mod reopen;
 mod spawn;
 mod wait;
+
+pub use base64::to_base64 as base64;
