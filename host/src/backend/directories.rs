@@ -3,6 +3,7 @@
 //! They are found by walking schema and value together, through everything of 2020-12 that applies a schema in place or to a part
 //! of the value. What is found is judged elsewhere. A schema that leads nowhere (a reference to itself) ends in a fault, not in a loop.
 
+use regex::Regex;
 use serde_json::{Map, Value};
 
 use super::stdio::one_line;
@@ -90,17 +91,23 @@ impl Walk<'_> {
         depth: u32,
     ) -> Result<(), Fault> {
         let properties = schema.get("properties").and_then(Value::as_object);
+        let patterns: Vec<(Option<Regex>, &Value)> = schema
+            .get("patternProperties")
+            .and_then(Value::as_object)
+            .into_iter()
+            .flatten()
+            .map(|(pattern, part)| (Regex::new(pattern).ok(), part))
+            .collect();
         for (name, member) in map {
-            let own = properties.and_then(|properties| properties.get(name));
-            if let Some(part) = own {
-                self.part(part, member, pointer, name, depth)?;
-            }
-            // Whether a pattern fits is not looked at: a string that one of them marks is judged.
-            for part in schema.get("patternProperties").and_then(Value::as_object).into_iter().flat_map(Map::values) {
+            let named = properties.and_then(|properties| properties.get(name));
+            // A pattern that only another dialect knows counts as one that fits: what it marks is judged.
+            let fitting = patterns.iter().filter(|(pattern, _)| pattern.as_ref().is_none_or(|pattern| pattern.is_match(name)));
+            let own: Vec<&Value> = named.into_iter().chain(fitting.map(|(_, part)| *part)).collect();
+            for part in &own {
                 self.part(part, member, pointer, name, depth)?;
             }
             for part in
-                ["additionalProperties", "unevaluatedProperties"].into_iter().filter(|_| own.is_none()).filter_map(|key| schema.get(key))
+                ["additionalProperties", "unevaluatedProperties"].into_iter().filter(|_| own.is_empty()).filter_map(|key| schema.get(key))
             {
                 self.part(part, member, pointer, name, depth)?;
             }
@@ -159,12 +166,12 @@ mod tests {
         let schema = json!({
             "properties": {
                 "one": dir, "many": { "type": "array", "items": { "$ref": "#/$defs/dir" } },
-                "either": { "anyOf": [{ "type": "boolean" }, { "$ref": "#dir" }] },
+                "either": { "anyOf": [{ "type": "boolean" }, { "$ref": "#here" }] },
                 "named": { "additionalProperties": { "properties": { "a/b": dir } } },
                 "plain": { "type": "string" },
             },
             "patternProperties": { "^x-": dir },
-            "$defs": { "dir": dir, "other": { "$anchor": "dir", "format": FORMAT } },
+            "$defs": { "dir": dir, "other": { "$anchor": "here", "format": FORMAT } },
         });
         let config =
             json!({ "one": "/1", "many": ["/2", "/3"], "either": "/4", "named": { "n": { "a/b": "/5" } }, "plain": "/6", "x-y": "/7" });

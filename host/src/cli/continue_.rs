@@ -39,6 +39,9 @@ pub struct Args {
     /// A free answer, or the reason of a choice.
     #[arg(long, requires = "answer")]
     pub text: Option<String>,
+    /// A free answer as JSON that fits the question's form; beside a choice, what the backend takes with it (a changed input, say).
+    #[arg(long, value_name = "JSON", value_parser = json, requires = "answer")]
+    pub data: Option<serde_json::Value>,
     /// To a live run: say it at once, also in the middle of a step.
     #[arg(long, conflicts_with_all = ["answer", "fork"])]
     pub now: bool,
@@ -84,13 +87,17 @@ async fn followed(client: &Client, args: Args, json: bool) -> Result<Exit, Fault
     follow::follow(client, &run, after, &mut screen, &mut interrupts).await
 }
 
+fn json(text: &str) -> Result<serde_json::Value, serde_json::Error> {
+    serde_json::from_str(text)
+}
+
 fn request(args: Args) -> Result<ContinueRequest, Fault> {
     let answer = args.answer.map(|question_id| Answer {
         question_id,
         details_hash: args.hash.unwrap_or_default(),
         choices: Some(args.choose).filter(|choices| !choices.is_empty()),
         text: args.text,
-        data: None,
+        data: args.data,
     });
     let parts = super::files::message(args.message.as_deref(), &args.file)?.map(|message| message.parts);
     Ok(ContinueRequest {
@@ -129,6 +136,9 @@ mod tests {
         let answer = request.answer.unwrap();
         assert_eq!((answer.question_id.as_str(), answer.details_hash.as_str(), answer.text.as_deref()), ("q1", "ab", Some("because")));
         assert_eq!(answer.choices, Some(vec!["yes".to_owned()]));
+        let request = parsed(&["planner", "--answer", "q1", "--hash", "ab", "--data", r#"{"n":1}"#]).unwrap();
+        assert_eq!(request.answer.unwrap().data, Some(serde_json::json!({ "n": 1 })));
+        assert!(parsed(&["planner", "--answer", "q1", "--hash", "ab", "--data", "{"]).is_err());
         assert!(parsed(&["planner"]).is_err());
         assert!(parsed(&["planner", "go on", "--answer", "q1", "--hash", "ab"]).is_err());
         assert!(parsed(&["planner", "--answer", "q1"]).is_err(), "an answer names its hash");

@@ -150,7 +150,14 @@ pub(super) fn asked(run: &str, question: &Question) -> String {
     for choice in &question.choices {
         text.push_str(&format!("  {}: {}\n", show::inert(&choice.id), show::inert(&choice.label)));
     }
-    let choose = if question.choices.is_empty() { "--text TEXT" } else { "--choose ID" };
+    let choose = match (&question.form, question.choices.is_empty()) {
+        (_, false) => "--choose ID",
+        (Some(_), true) => "--data JSON",
+        (None, true) => "--text TEXT",
+    };
+    if let Some(form) = &question.form {
+        text.push_str(&format!("  form: {}\n", show::inert(&form.to_string())));
+    }
     text.push_str(&format!("answer: falconer continue {run} --answer {} --hash {} {choose}", question.question_id, question.details_hash));
     text
 }

@@ -200,11 +200,12 @@ impl Policy {
         granted.extend(client.and_then(|cwd| self.client_workspace(cwd)).map(|own| format!("{own} (the client's own)")));
         let list = if granted.is_empty() { "none is granted".to_owned() } else { format!("granted: {}", granted.join(", ")) };
         let where_it_is = if asked == real { asked.to_owned() } else { format!("{asked} (which is {})", inert(real.as_str())) };
+        let kind = if place.not_granted == code::FILE_NOT_GRANTED { "file" } else { "directory" };
         let hint = if self.inner.places.is_ours(real) {
             "it lies in falconer's own data or plugins directory; take another one".to_owned()
         } else {
             format!(
-                "take one inside one of these; or a person adds to the configuration, under [backends.{backend}.grants]: workspaces = [{}]",
+                "take a {kind} inside one of these; or a person adds to the configuration, under [backends.{backend}.grants]: workspaces = [{}]",
                 Value::from(workspace_of(real).as_str())
             )
         };
@@ -290,7 +291,7 @@ impl Policy {
 
     /// How a granted program is asked for its version: where it is, its arguments after those that the grant puts first, and the
     /// environment of a run's child that names every granted variable. `client_env` as in [`Policy::report`]. The error is the
-    /// rule that refuses; none: it is not granted.
+    /// rule that refuses; none: it is not granted, or not there.
     pub fn asking(
         &self,
         backend: &str,
@@ -300,10 +301,10 @@ impl Policy {
     ) -> Option<Result<Asking, String>> {
         let grant = self.grant(backend);
         let granted = grant.programs.get(program)?;
+        let path = granted.path.as_ref().ok()?.clone();
         if let Err(rule) = programs::judge(&format!("backends.{backend}.grants.programs.{program}"), granted, args) {
             return Some(Err(rule));
         }
-        let path = granted.path.as_ref().ok()?.clone();
         let value = |(name, source): (&String, &EnvSource)| match source {
             EnvSource::Client => client_env.get(name).map(|value| (name.clone(), value.clone())),
             EnvSource::Value(value) => Some((name.clone(), value.clone())),

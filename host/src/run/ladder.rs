@@ -261,7 +261,7 @@ impl Supervisor {
                     }
                     Control::Stop(_) => {}
                     Control::Answer(answer, reply) => {
-                        let _ = reply.send(Err(self.not_open(&answer.question_id)));
+                        let _ = reply.send(Err(self.too_late(&answer.question_id)));
                     }
                     other => refuse(other, "is being stopped"),
                 },

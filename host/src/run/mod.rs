@@ -13,6 +13,7 @@ mod limits;
 mod live;
 pub mod manager;
 mod op;
+mod open;
 mod question;
 pub mod receipt;
 mod record;

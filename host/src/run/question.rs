@@ -122,17 +122,19 @@ impl Supervisor {
         let _ = reply.send(outcome.map(|()| self.record.state().status()));
     }
 
-    /// Why there is no such open question.
-    pub(super) fn not_open(&self, question: &str) -> Fault {
+    /// Why an answer to this question is not taken any more.
+    pub(super) fn too_late(&self, question: &str) -> Fault {
         match self.closed.iter().rev().find(|(closed, _)| closed == question) {
             Some((_, how)) => how.refusal(question),
+            // The backend has said that it is finished; the event that closes it comes with the end.
+            None if self.record.questions().iter().any(|open| open.question_id == question) => Closed::Ended.refusal(question),
             None => unknown(question),
         }
     }
 
     async fn take_answer(&mut self, answer: Answer) -> Result<(), Fault> {
         let Some(question) = self.record.questions().iter().find(|open| open.question_id == answer.question_id).cloned() else {
-            return Err(self.not_open(&answer.question_id));
+            return Err(self.too_late(&answer.question_id));
         };
         if answer.details_hash != question.details_hash {
             return Err(Fault::new(code::STALE_ANSWER, "the answer names another details_hash than the question has")

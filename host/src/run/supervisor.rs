@@ -235,7 +235,7 @@ impl Supervisor {
                     Some(Control::Stop(wish)) => return Err((supervisor, Finish::Wish(wish))),
                     // It is said when the component has started.
                     Some(Control::Steer(message, reply)) => supervisor.steer(*message, reply),
-                    Some(Control::Answer(answer, reply)) => _ = reply.send(Err(supervisor.not_open(&answer.question_id))),
+                    Some(Control::Answer(answer, reply)) => _ = reply.send(Err(supervisor.too_late(&answer.question_id))),
                     None => return Err((supervisor, Finish::Wish(shutdown()))),
                 },
                 () = sleep_until(Some(deadline)) => {
