@@ -54,6 +54,24 @@ fn the_operators_directories_are_judged_too() {
 }
 
 #[test]
+fn what_only_the_operator_sets_is_not_shown() {
+    let host = Host::bare("");
+    let config = USUAL
+        .replace("args = true\n", "")
+        .replace("[backends.hostile.grants]", "[backends.hostile]\nconfig = { args = [\"hunter2\"] }\n[backends.hostile.grants]");
+    host.configure(&config);
+    host.plugin("hostile", falconer_hostile::HOSTILE);
+    let client = host.client();
+    let plan = client.call("plan_run", host.hostile(json!({ "mode": "echo" })));
+    assert_eq!((&plan["allowed"], &plan["config"]["mode"]), (&json!(true), &json!("echo")), "{plan}");
+    assert_eq!(plan["config"]["args"], "set by the configuration", "{plan}");
+    host.configure(&config.replace("[\"hunter2\"]", "{ token = \"hunter2\" }"));
+    host.run(&["stop"]);
+    let refusal = host.client().refused("spawn_run", host.hostile(json!({ "mode": "echo" })), "invalid_config");
+    assert!(refusal.message.contains("`/args`") && !refusal.message.contains("hunter2"), "{refusal:?}");
+}
+
+#[test]
 fn a_list_is_chosen_from_a_list_item_by_item_and_may_be_empty() {
     let host = Host::bare("");
     host.configure(&USUAL.replace("args = true", "args = [\"one\", \"two\"]"));

@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use camino::{Utf8Path, Utf8PathBuf};
 use futures::FutureExt as _;
 use futures::future::{BoxFuture, Shared, join_all};
-use serde_json::Value;
+use serde_json::{Map, Value};
 use tokio::time::timeout;
 
 use super::cache::{Kind, digest};
@@ -65,9 +65,10 @@ struct Parts {
 }
 
 impl Backend {
-    /// Checks a run's config against the backend's schema; the fault (`invalid_config`) names the place.
-    pub fn check_config(&self, config: &Value) -> Result<(), Fault> {
-        schema::check(&self.name, &self.parts()?.schema, config)
+    /// Checks a run's config against the backend's schema; the fault (`invalid_config`) names the place, and shows values of those
+    /// keys alone that the run chose.
+    pub fn check_config(&self, config: &Value, chosen: Option<&Map<String, Value>>) -> Result<(), Fault> {
+        schema::check(&self.name, &self.parts()?.schema, config, chosen)
     }
 
     /// Puts what `judge` makes of it in the place of each directory of a config that the schema marks as one; `judge` gets its

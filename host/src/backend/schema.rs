@@ -3,7 +3,7 @@
 //! No remote references: nothing is ever fetched. A schema is read as 2020-12, also where its `$schema` names an older draft.
 
 use jsonschema::{Draft, PatternOptions, Validator};
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use super::stdio::one_line;
 use crate::fault::{Fault, code};
@@ -46,6 +46,11 @@ impl Schema {
 
     /// Checks a value: at most three of its mistakes. `root` is what the whole of it is called.
     pub fn check(&self, root: &str, value: &Value) -> Result<(), Mistakes> {
+        self.check_hiding(root, value, &|_| false)
+    }
+
+    /// The same; of what lies at a pointer that `hides`, the place is told and not the value.
+    fn check_hiding(&self, root: &str, value: &Value, hides: &dyn Fn(&str) -> bool) -> Result<(), Mistakes> {
         let mut wrong = Vec::new();
         let mut rule = None;
         for error in self.0.iter_errors(value).take(MISTAKES) {
@@ -53,7 +58,9 @@ impl Schema {
                 "" => root.to_owned(),
                 pointer => format!("{root} at `{}`", one_line(pointer, WHY_CHARS)),
             };
-            wrong.push(format!("{place}: {}", one_line(&error.to_string(), WHY_CHARS)));
+            let hidden = hides(error.instance_path().as_str());
+            let why = if hidden { error.masked_with("what the configuration sets").to_string() } else { error.to_string() };
+            wrong.push(format!("{place}: {}", one_line(&why, WHY_CHARS)));
             rule.get_or_insert_with(|| one_line(&error.schema_path().to_string(), WHY_CHARS));
         }
         match rule {
@@ -63,9 +70,14 @@ impl Schema {
     }
 }
 
-/// Checks a config: the message names each place and what is wrong there, the hint the place in the schema.
-pub(super) fn check(backend: &str, schema: &Schema, config: &Value) -> Result<(), Fault> {
-    schema.check("config", config).map_err(|mistakes| {
+/// Checks a config: the message names each place and what is wrong there, the hint the place in the schema. Values of keys that the
+/// run did not choose are the operator's, and are not shown.
+pub(super) fn check(backend: &str, schema: &Schema, config: &Value, chosen: Option<&Map<String, Value>>) -> Result<(), Fault> {
+    let operators = |pointer: &str| {
+        let key = pointer.split('/').nth(1).unwrap_or_default().replace("~1", "/").replace("~0", "~");
+        !chosen.is_some_and(|chosen| chosen.contains_key(&key))
+    };
+    schema.check_hiding("config", config, &operators).map_err(|mistakes| {
         Fault::new(code::INVALID_CONFIG, format!("backend `{backend}` does not take this {}", mistakes.wrong))
             .hint(format!("the rule is `{}` in the backend's config_schema, which list_backends shows", mistakes.rule))
     })
@@ -86,13 +98,27 @@ mod tests {
         let schema =
             compile(&json!({ "type": "object", "properties": { "args": { "type": "array", "items": { "type": "string" } } }, "additionalProperties": false }))
                 .unwrap();
-        check("exec", &schema, &json!({ "args": ["a"] })).unwrap();
-        let fault = check("exec", &schema, &json!({ "args": ["a", 3] })).unwrap_err();
+        let check = |config: Value| {
+            let chosen = config.as_object().cloned();
+            check("exec", &schema, &config, chosen.as_ref())
+        };
+        check(json!({ "args": ["a"] })).unwrap();
+        let fault = check(json!({ "args": ["a", 3] })).unwrap_err();
         assert_eq!(fault.code, code::INVALID_CONFIG);
         assert!(fault.message.contains("`exec`") && fault.message.contains("`/args/1`"), "{}", fault.message);
         assert!(fault.hint.unwrap().contains("/properties/args/items/type"));
-        let fault = check("exec", &schema, &json!({ "prgram": 1 })).unwrap_err();
+        let fault = check(json!({ "prgram": 1 })).unwrap_err();
         assert!(fault.message.contains("prgram"), "{}", fault.message);
+    }
+
+    #[test]
+    fn what_the_operator_set_is_not_shown() {
+        let schema = compile(&json!({ "properties": { "servers": { "additionalProperties": { "type": "string" } } } })).unwrap();
+        let config = json!({ "servers": { "one": { "token": "hunter2" } } });
+        let fault = check("x", &schema, &config, None).unwrap_err();
+        assert!(fault.message.contains("`/servers/one`") && !fault.message.contains("hunter2"), "{}", fault.message);
+        let chosen = config.as_object().cloned();
+        assert!(check("x", &schema, &config, chosen.as_ref()).unwrap_err().message.contains("hunter2"), "one's own value is");
     }
 
     #[test]

@@ -14,7 +14,7 @@ use super::live::{Control, StopWish};
 use super::receipt::{Cause, ComponentEnd, FarEnd, ProcessSeen, Proof, Receipt, Rung, Step};
 use super::record::Record;
 use super::status::{Completion, Ending, State, Status};
-use super::supervisor::{Finish, Supervisor, in_hand, news, refuse, sleep_until};
+use super::supervisor::{Finish, Supervisor, in_hand, news, sleep_until};
 use super::translate::{Meaning, parsed};
 use crate::backend::Schema;
 use crate::backend::instance::End;
@@ -106,7 +106,8 @@ impl Supervisor {
             self.call = None;
             self.replying = None;
         }
-        self.turn_away(cause);
+        self.ending = Some(cause);
+        self.turn_away();
         let (ask, terminate) = self.times(grace);
         let is_over = last.outcome.is_some() || last.fault.is_some();
         self.live.doom_by(began + if is_over { terminate } else { ask + terminate });
@@ -161,21 +162,27 @@ impl Supervisor {
     }
 
     /// Messages that the backend was not given yet are not given to it any more. Answers are: their callers were told.
-    fn turn_away(&mut self, cause: Cause) {
-        let run = self.live.id;
-        let fault = || match cause {
-            Cause::Finished => Fault::new(code::RUN_ENDED, format!("run {run} ended before it took that"))
-                .retryable()
-                .hint("the same call again carries it on, where it has a conversation"),
-            _ => Fault::new(code::UNSUPPORTED, format!("run {run} is being stopped")).hint("look at it with get_run"),
-        };
+    fn turn_away(&mut self) {
+        let fault = self.untaken();
         self.said.retain_mut(|said| match said.reply.take() {
             None => true,
             Some(reply) => {
-                let _ = reply.send(Err(fault()));
+                let _ = reply.send(Err(fault.clone()));
                 false
             }
         });
+    }
+
+    /// Why a message is not taken any more.
+    fn untaken(&self) -> Fault {
+        let run = self.live.id;
+        match self.ending {
+            None | Some(Cause::Finished) => Fault::new(code::RUN_ENDED, format!("run {run} ended before it took that"))
+                .hint("the same call again carries it on, where it has a conversation"),
+            Some(_) => Fault::new(code::RUN_ENDED, format!("run {run} is being stopped"))
+                .hint("wait for its end (wait_runs); the same call again carries it on then, where it has a conversation"),
+        }
+        .retryable()
     }
 
     /// Tells that the run is being stopped. It is submitted by whatever waits first.
@@ -263,7 +270,9 @@ impl Supervisor {
                     Control::Answer(answer, reply) => {
                         let _ = reply.send(Err(self.too_late(&answer.question_id)));
                     }
-                    other => refuse(other, "is being stopped"),
+                    Control::Steer(_, reply) => {
+                        let _ = reply.send(Err(self.untaken()));
+                    }
                 },
                 () = news(instance), if idle => self.poll_due = true,
                 () = tree.empty(), if finished && !empty => {}

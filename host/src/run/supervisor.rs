@@ -69,6 +69,8 @@ pub(super) struct Supervisor {
     pub(super) call: Option<InHand>,
     pub(super) poll_due: bool,
     pub(super) cancel_due: Option<String>,
+    /// Why it ends, from when it does.
+    pub(super) ending: Option<Cause>,
     /// The backend refused to be asked: asking it for longer brings nothing.
     pub(super) deaf: bool,
     /// When asking and terminating are to be over at the latest, by a later wish.
@@ -143,7 +145,7 @@ fn shutdown() -> StopWish {
 }
 
 /// Answers what cannot be done now.
-pub(super) fn refuse(control: Control, why: &str) {
+fn refuse(control: Control, why: &str) {
     let fault = || Fault::new(code::UNSUPPORTED, format!("the run {why}")).hint("look at it with get_run");
     match control {
         Control::Stop(_) => {}
@@ -185,6 +187,7 @@ impl Supervisor {
             call: None,
             poll_due: false,
             cancel_due: None,
+            ending: None,
             deaf: false,
             hurry: None,
             output_schema,

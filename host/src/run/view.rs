@@ -159,7 +159,7 @@ pub struct Plan {
     pub unknown: Vec<String>,
     /// The working directory it would have.
     pub cwd: Option<String>,
-    /// The backend's settings, with defaults merged.
+    /// The backend's settings, with defaults merged; lists and objects that only the configuration may set are not shown.
     pub config: Value,
     /// The limits it would run under.
     pub limits: Value,

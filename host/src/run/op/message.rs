@@ -53,6 +53,9 @@ pub(super) fn message_of(prompt: Option<&str>, message: Option<&Message>) -> Res
 impl Taker {
     /// Checks a message against what the backend can take, and puts its files aside. Its disk work is done elsewhere.
     pub(super) async fn take(self, message: Message) -> Result<Parts, Fault> {
+        if !message.parts.iter().any(|part| part.kind == PartKind::File) {
+            return self.parts(&message);
+        }
         match tokio::task::spawn_blocking(move || self.parts(&message)).await {
             Ok(parts) => parts,
             Err(error) => Err(Fault::new(code::INTERNAL, format!("a task of the host failed: {error}"))),

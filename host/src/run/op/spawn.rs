@@ -197,7 +197,7 @@ impl Manager {
                 .hint("give `cwd`: an absolute directory inside a granted workspace"));
         }
         let mut config = policy.config_of_run(&backend.name, request.config.as_ref())?;
-        backend.check_config(&config)?;
+        backend.check_config(&config, request.config.as_ref())?;
         backend.replace_directories(&mut config, &mut |pointer, text| {
             policy.directory(&backend.name, &Place::of_config(pointer), text, client.as_deref()).map(Utf8PathBuf::into_string)
         })?;
