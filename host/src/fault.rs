@@ -79,8 +79,26 @@ pub mod code {
     pub const NOT_CONTINUABLE: &str = "not_continuable";
     /// The backend cannot take what was asked (steer, images, schema …).
     pub const UNSUPPORTED: &str = "unsupported";
-    /// No open question has this id.
+    /// The run never asked a question of this id.
     pub const UNKNOWN_QUESTION: &str = "unknown_question";
+    /// The question was answered already.
+    pub const QUESTION_ANSWERED: &str = "question_answered";
+    /// Nobody answered the question in its time.
+    pub const QUESTION_EXPIRED: &str = "question_expired";
+    /// The backend took the question back.
+    pub const QUESTION_WITHDRAWN: &str = "question_withdrawn";
+    /// The question was open when its run was stopped, or ended.
+    pub const QUESTION_CLOSED: &str = "question_closed";
+    /// The run ended before it took what was said to it.
+    pub const RUN_ENDED: &str = "run_ended";
+    /// A file of a message does not exist, or is none.
+    pub const FILE_NOT_FOUND: &str = "file_not_found";
+    /// A file lies in no granted workspace.
+    pub const FILE_NOT_GRANTED: &str = "file_not_granted";
+    /// A directory of a config does not exist, or is none.
+    pub const DIRECTORY_NOT_FOUND: &str = "directory_not_found";
+    /// A directory of a config lies in no granted workspace.
+    pub const DIRECTORY_NOT_GRANTED: &str = "directory_not_granted";
     /// The answer names another hash than the question has.
     pub const STALE_ANSWER: &str = "stale_answer";
     /// No artifact or field at this place.

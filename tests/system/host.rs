@@ -53,6 +53,7 @@ args = true
 stdin = true
 env = true
 secrets = true
+dirs = true
 [backends.hostile.limits]
 runs = 500
 call_cpu = "500 ms"

@@ -72,7 +72,11 @@ fn wrong_requests_are_refused_with_a_code() {
         (json!({ "request_key": "" }), "invalid_argument"),
         (json!({ "name": "" }), "invalid_argument"),
         (json!({ "name": "run_aaaaaaaaaaaaaaaa" }), "invalid_argument"),
-        (json!({ "output_schema": { "type": "object" } }), "unsupported"),
+        (json!({ "backend": "exec", "output_schema": { "type": "object" } }), "unsupported"),
+        (json!({ "output_schema": { "properties": { "a": { "type": "objekt" } } } }), "invalid_argument"),
+        (json!({ "output_schema": { "$ref": "https://example.org/schema.json" } }), "invalid_argument"),
+        (json!({ "output_schema": { "$ref": "file:///etc/passwd" } }), "invalid_argument"),
+        (json!({ "fork": true }), "conflicting_fields"),
     ];
     for (fields, code) in cases {
         let refusal = client.refused("spawn_run", with(good(), fields.clone()), code);

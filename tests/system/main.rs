@@ -8,6 +8,7 @@
 #![expect(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
 
 mod artifacts;
+mod choices;
 mod claude;
 mod cli;
 mod client;
@@ -15,6 +16,7 @@ mod daemon;
 mod events;
 mod exec;
 mod fetched;
+mod files;
 mod held_up;
 mod host;
 mod hostile;
@@ -26,7 +28,10 @@ mod orphans;
 mod patience;
 mod plugins_dir;
 mod processes;
+mod questions;
 mod real_client;
 mod restart;
 mod runs;
+mod sessions;
+mod structured;
 mod trees;

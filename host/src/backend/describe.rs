@@ -8,6 +8,7 @@ use super::engine::Engine;
 use super::instance::{Instance, Spec};
 use super::limits::{Account, THROW_AWAY_CPU};
 use super::stdio::one_line;
+use super::version::Version;
 use crate::capability::{Host, News, RunLog};
 use crate::contract::falconer::backend::types as wit;
 use crate::fault::{Fault, code};
@@ -18,6 +19,9 @@ const NAME_BYTES: usize = 128;
 const MESSAGE_BYTES: usize = 4 << 10;
 /// The contract: JSON texts.
 const JSON_BYTES: usize = 1 << 20;
+/// The contract: programs of a description, and arguments of one.
+const PROGRAMS: usize = 16;
+const VERSION_ARGS: usize = 8;
 
 /// What a backend says of itself, parsed and checked.
 #[derive(Debug, Clone, PartialEq)]
@@ -34,6 +38,23 @@ pub struct Description {
     pub config_schema: Value,
     /// JSON Schema of a target's settings.
     pub target_schema: Option<Value>,
+    /// The programs that it relies on, and the versions that it was tested with.
+    pub programs: Vec<TestedProgram>,
+}
+
+/// A program that a backend relies on.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TestedProgram {
+    /// The name of its grant.
+    pub name: String,
+    /// What makes it print its version and end.
+    #[serde(default)]
+    pub version_args: Vec<String>,
+    /// The oldest version tested.
+    pub tested_from: Version,
+    /// The newest version tested, included.
+    pub tested_to: Version,
 }
 
 /// The abilities by their names in JSON.
@@ -61,6 +82,8 @@ struct Written {
     config_schema: Value,
     #[serde(default)]
     target_schema: Option<Value>,
+    #[serde(default)]
+    programs: Vec<TestedProgram>,
 }
 
 impl Description {
@@ -81,6 +104,7 @@ impl Description {
             abilities,
             config_schema: written.config_schema,
             target_schema: written.target_schema,
+            programs: written.programs,
         }
         .checked()
     }
@@ -95,6 +119,7 @@ impl Description {
             abilities: self.ability_names().into_iter().map(str::to_owned).collect(),
             config_schema: self.config_schema.clone(),
             target_schema: self.target_schema.clone(),
+            programs: self.programs.clone(),
         };
         // Strings and values cannot fail to be written.
         serde_json::to_string(&written).unwrap_or_default()
@@ -120,6 +145,7 @@ impl Description {
             version: info.version,
             description: info.description,
             abilities: info.abilities,
+            programs: info.programs.into_iter().map(tested).collect::<Result<_, _>>()?,
         }
         .checked()
     }
@@ -139,8 +165,32 @@ impl Description {
         if self.title.is_empty() {
             return Err(wrong("its description has no title".into()));
         }
+        if self.programs.len() > PROGRAMS {
+            return Err(too_large("list of programs", PROGRAMS));
+        }
+        for program in &self.programs {
+            if program.name.is_empty() || program.name.len() > NAME_BYTES || program.name != one_line(&program.name, NAME_BYTES) {
+                return Err(wrong("its description names a program that is none".into()));
+            }
+            if program.version_args.len() > VERSION_ARGS
+                || program.version_args.iter().any(|arg| arg.len() > NAME_BYTES || arg.contains('\0'))
+            {
+                return Err(wrong(format!("the version-args of `{}` in its description are over their limits", program.name)));
+            }
+        }
         Ok(self)
     }
+}
+
+fn tested(program: wit::ProgramInfo) -> Result<TestedProgram, Fault> {
+    let version =
+        |text: &str| text.parse().map_err(|why| wrong(format!("the tested versions of `{}`: {why}", one_line(&program.name, 64))));
+    Ok(TestedProgram {
+        tested_from: version(&program.tested_from)?,
+        tested_to: version(&program.tested_to)?,
+        name: program.name,
+        version_args: program.version_args,
+    })
 }
 
 fn wrong(message: String) -> Fault {
@@ -148,7 +198,7 @@ fn wrong(message: String) -> Fault {
 }
 
 fn too_large(what: &str, most: usize) -> Fault {
-    Fault::new(code::VALUE_TOO_LARGE, format!("the {what} of its description has more than {most} bytes"))
+    Fault::new(code::VALUE_TOO_LARGE, format!("the {what} of its description is longer than {most}"))
 }
 
 /// Asks `describe` in a throw-away instance, every import refused.
@@ -193,6 +243,7 @@ mod tests {
         let text = json!({
             "title": "A\u{7} backend", "version": "1.2.3", "description": "does\nthings",
             "abilities": ["resume", "fork_session"], "config_schema": { "type": "object" }, "target_schema": null,
+            "programs": [{ "name": "tool", "version_args": ["--version"], "tested_from": "1.9", "tested_to": "1.10.2" }],
         });
         let description = Description::from_json(&text.to_string()).unwrap();
         assert_eq!((description.title.as_str(), description.description.as_str()), ("A backend", "does things"));
@@ -210,5 +261,8 @@ mod tests {
         assert!(with("abilities", json!(["fly"])).message.contains("`fly`"));
         assert!(with("colour", json!("red")).message.contains("colour"));
         assert_eq!(with("title", json!("x".repeat(129))).code, code::VALUE_TOO_LARGE);
+        let program = |name: &str, to: &str| json!([{ "name": name, "version_args": ["-V"], "tested_from": "1", "tested_to": to }]);
+        assert!(with("programs", program("tool", "newest")).message.contains("`newest`"));
+        assert!(with("programs", program("", "1")).message.contains("program"));
     }
 }

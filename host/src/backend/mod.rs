@@ -12,6 +12,7 @@ mod actor;
 mod cache;
 mod code;
 mod describe;
+mod directories;
 pub mod engine;
 mod inspect;
 pub mod instance;
@@ -25,13 +26,17 @@ mod stdio;
 mod store;
 mod threads;
 mod trap;
+pub mod version;
 
 #[cfg(test)]
 mod tests;
 
+pub use describe::TestedProgram;
 pub use engine::{Engine, EngineOptions};
 pub use instance::{End, Instance, Made};
 pub use registry::{Backend, Description, Registry, State};
+pub use schema::Schema;
+pub use version::Version;
 
 /// Code of a call that was ended by [`Instance::cut`], or made after the end.
 pub const CUT: &str = "backend_cut";

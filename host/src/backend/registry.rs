@@ -10,8 +10,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use camino::{Utf8Path, Utf8PathBuf};
 use futures::FutureExt as _;
 use futures::future::{BoxFuture, Shared, join_all};
-use jsonschema::Validator;
-use serde_json::Value;
+use serde_json::{Map, Value};
 use tokio::time::timeout;
 
 use super::cache::{Kind, digest};
@@ -20,8 +19,9 @@ pub use super::describe::Description;
 use super::engine::Engine;
 use super::limits::LIST_WAIT;
 use super::plugins::{self, FileId};
+use super::schema::Schema;
 use super::store::Data;
-use super::{describe, inspect, schema};
+use super::{describe, directories, inspect, schema};
 use crate::config::Config;
 use crate::contract::BackendPre;
 use crate::contract::falconer::backend::types as wit;
@@ -61,13 +61,23 @@ pub struct Backend {
 #[derive(Clone)]
 struct Parts {
     code: Arc<Code>,
-    validator: Arc<Validator>,
+    schema: Arc<Schema>,
 }
 
 impl Backend {
-    /// Checks a run's config against the backend's schema; the fault (`invalid_config`) names the place.
-    pub fn check_config(&self, config: &Value) -> Result<(), Fault> {
-        schema::check(&self.name, &self.parts()?.validator, config)
+    /// Checks a run's config against the backend's schema; the fault (`invalid_config`) names the place, and shows values of those
+    /// keys alone that the run chose.
+    pub fn check_config(&self, config: &Value, chosen: Option<&Map<String, Value>>) -> Result<(), Fault> {
+        schema::check(&self.name, &self.parts()?.schema, config, chosen)
+    }
+
+    /// Puts what `judge` makes of it in the place of each directory of a config that the schema marks as one; `judge` gets its
+    /// JSON pointer and the text.
+    pub fn replace_directories(&self, config: &mut Value, judge: &mut dyn FnMut(&str, &str) -> Result<String, Fault>) -> Result<(), Fault> {
+        match &self.description {
+            Some(description) => directories::replace(&description.config_schema, config, judge),
+            None => Ok(()),
+        }
     }
 
     /// Asks `plan` in a throw-away instance, every import but `log` refused.
@@ -336,11 +346,11 @@ async fn described(engine: &Engine, name: &str, path: &Utf8Path, digest: &str) -
 /// A schema that is none makes a backend fail here, not at its first run.
 fn with_schema(description: Description, code: Arc<Code>) -> Result<(Description, Parts), Fault> {
     let wrong = |which: &str, why: String| Fault::new(code::CONTRACT_VIOLATION, format!("its {which} is no JSON Schema 2020-12: {why}"));
-    let validator = schema::compile(&description.config_schema).map_err(|why| wrong("config_schema", why))?;
+    let schema = Schema::compile(&description.config_schema).map_err(|why| wrong("config_schema", why))?;
     if let Some(target) = &description.target_schema {
-        schema::compile(target).map_err(|why| wrong("target_schema", why))?;
+        Schema::compile(target).map_err(|why| wrong("target_schema", why))?;
     }
-    Ok((description, Parts { code, validator: Arc::new(validator) }))
+    Ok((description, Parts { code, schema: Arc::new(schema) }))
 }
 
 fn being_compiled(path: &Utf8Path) -> Facts {

@@ -35,7 +35,7 @@ impl Granted {
         let max = max.min(u32::try_from(limits::READ).unwrap_or(u32::MAX));
         let broken = |error: &dyn std::fmt::Display| failure(code::LEDGER_FAILED, format!("the blob `{id}` cannot be read: {error}"));
         if let Some(file) = self.setup.inputs.get(id) {
-            read_file(file, offset, max).map_err(|error| broken(&error))
+            read_file(&file, offset, max).map_err(|error| broken(&error))
         } else if self.setup.sealed.contains(id) {
             self.setup.artifacts.read(id, offset, max).map_err(|error| broken(&error))
         } else {

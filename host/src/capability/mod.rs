@@ -26,6 +26,7 @@ use wasmtime::component::{Resource, ResourceTable, ResourceTableError};
 
 pub use self::log::{LOG_BYTES, RunLog};
 pub use self::news::News;
+pub use self::process::DEFAULT_LANG;
 pub use self::redact::{MIN_SECRET, Redactor, Stream as RedactedStream};
 use crate::config::EnvSource;
 use crate::contract::falconer::backend::types;
@@ -86,7 +87,7 @@ pub struct Setup {
     /// Where large values go.
     pub artifacts: Artifacts,
     /// Blobs that the run was given (inputs), by id, with the file that holds them.
-    pub inputs: BTreeMap<String, Utf8PathBuf>,
+    pub inputs: Inputs,
     /// The run's log.
     pub log: RunLog,
     /// Children at once.
@@ -95,6 +96,27 @@ pub struct Setup {
     pub blob_bytes: u64,
     /// Filled with the blobs that this run sealed, by content: those alone it may name in an event.
     pub sealed: Sealed,
+}
+
+/// The inputs of one run: those of its job, and of what is said to it while it runs. Cheap to clone; all clones are the same list.
+#[derive(Debug, Clone, Default)]
+pub struct Inputs(Arc<std::sync::Mutex<BTreeMap<String, Utf8PathBuf>>>);
+
+impl Inputs {
+    /// These, by blob id, each with the file that holds it.
+    #[must_use]
+    pub fn of(files: BTreeMap<String, Utf8PathBuf>) -> Self {
+        Self(Arc::new(std::sync::Mutex::new(files)))
+    }
+
+    /// Adds some.
+    pub fn add(&self, files: BTreeMap<String, Utf8PathBuf>) {
+        self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner).extend(files);
+    }
+
+    fn get(&self, id: &str) -> Option<Utf8PathBuf> {
+        self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner).get(id).cloned()
+    }
 }
 
 /// The blobs that one run sealed. Cheap to clone; all clones are the same list.

@@ -23,7 +23,7 @@ use crate::tree::{self, Exit, Plan, Tree, control};
 /// Children that one run may start in all; their labels are remembered.
 pub const CHILDREN_EVER: usize = 65_536;
 /// `LANG` of a child whose backend sets none.
-const DEFAULT_LANG: &str = "C.UTF-8";
+pub const DEFAULT_LANG: &str = "C.UTF-8";
 
 /// A child that a component holds.
 pub struct Child {

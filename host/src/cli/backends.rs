@@ -66,6 +66,14 @@ fn whole(backend: &BackendView) -> String {
     text.push_str(&format!("title         {}\nversion       {}\n", or(&backend.title), or(&backend.version)));
     text.push_str(&format!("source        {}\ndigest        {}\n", show::inert(&backend.source), or(&backend.digest)));
     text.push_str(&format!("capabilities  {}\n\n{}\n", backend.capabilities.join(", "), or(&backend.description)));
+    for program in &backend.programs {
+        text.push_str(&format!(
+            "\nprogram {}: tested with {} to {}\n",
+            show::inert(&program.name),
+            show::inert(&program.tested_from),
+            show::inert(&program.tested_to)
+        ));
+    }
     if let Some(schema) = &backend.config_schema {
         text.push_str(&format!("\nconfig:\n{}\n", serde_json::to_string_pretty(schema).unwrap_or_default()));
     }

@@ -1,5 +1,5 @@
 //! `falconer check`: what is granted, what is found, what is missing, and how to mend it. It leaves
-//! everything as it was. How trees are held is tried: where a cgroup can be made, one is, a process is started in it and
+//! everything as it was. Programs whose version matters to a backend are asked for it ([`super::check_programs`]). How trees are held is tried: where a cgroup can be made, one is, a process is started in it and
 //! killed, and both are taken away again. With `--orphans` it is [`super::orphans`].
 //!
 //! Exit codes: 0 nothing is wrong (warnings aside); 1 something is; 2 the configuration cannot be read.
@@ -11,7 +11,7 @@ use std::sync::Arc;
 use serde_json::{Value, json};
 
 use super::exit::Exit;
-use super::{Globals, check_limits, colours, fail, fail_config, put};
+use super::{Globals, check_limits, check_programs, colours, fail, fail_config, put};
 use crate::backend::{Backend, Engine, Registry, State};
 use crate::config::{Cgroup, Config};
 use crate::daemon::host::{Places, engine_options};
@@ -69,6 +69,7 @@ pub async fn run(globals: &Globals, args: Args) -> ExitCode {
     for backend in found {
         let mut findings = vec![component(&backend)];
         findings.append(&mut granted.remove(&backend.name).unwrap_or_default());
+        findings.append(&mut check_programs::findings(&policy, &backend, &client_env).await);
         sections.push((format!("backend {}", backend.name), findings));
     }
     for (name, mut findings) in granted {

@@ -59,9 +59,13 @@ impl Exit {
             | code::UNKNOWN_QUESTION
             | code::UNKNOWN_AGENT
             | code::CWD_NOT_FOUND
+            | code::DIRECTORY_NOT_FOUND
+            | code::FILE_NOT_FOUND
             | code::CWD_REQUIRED => Self::Usage,
             code::NOT_ALLOWED
             | code::CWD_NOT_GRANTED
+            | code::DIRECTORY_NOT_GRANTED
+            | code::FILE_NOT_GRANTED
             | code::PROGRAM_NOT_GRANTED
             | code::NAME_TAKEN
             | code::REQUEST_KEY_CONFLICT
@@ -69,6 +73,11 @@ impl Exit {
             | code::NOT_CONTINUABLE
             | code::UNSUPPORTED
             | code::STALE_ANSWER
+            | code::QUESTION_ANSWERED
+            | code::QUESTION_EXPIRED
+            | code::QUESTION_WITHDRAWN
+            | code::QUESTION_CLOSED
+            | code::RUN_ENDED
             | code::SHUTTING_DOWN => Self::Rejected,
             other if NO_HOST.contains(&other) => Self::Unreachable,
             other if WRONG_CONFIGURATION.contains(&other) => Self::Usage,

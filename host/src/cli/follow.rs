@@ -118,7 +118,7 @@ async fn finish(client: &Client, run: &str, screen: &mut Screen) -> Result<Exit,
         told(screen.result(text))?;
     }
     screen.clear();
-    if let Some(question) = &view.question {
+    for question in &view.questions {
         told(screen.note(&asked(run, question)))?;
     }
     if let Some(error) = &view.error {
@@ -150,7 +150,14 @@ pub(super) fn asked(run: &str, question: &Question) -> String {
     for choice in &question.choices {
         text.push_str(&format!("  {}: {}\n", show::inert(&choice.id), show::inert(&choice.label)));
     }
-    let choose = if question.choices.is_empty() { "--text TEXT" } else { "--choose ID" };
+    let choose = match (&question.form, question.choices.is_empty()) {
+        (_, false) => "--choose ID",
+        (Some(_), true) => "--data JSON",
+        (None, true) => "--text TEXT",
+    };
+    if let Some(form) = &question.form {
+        text.push_str(&format!("  form: {}\n", show::inert(&form.to_string())));
+    }
     text.push_str(&format!("answer: falconer continue {run} --answer {} --hash {} {choose}", question.question_id, question.details_hash));
     text
 }
@@ -239,6 +246,7 @@ mod tests {
             error: None,
             usage: None,
             question: None,
+            questions: Vec::new(),
             open_questions: 0,
             receipt: None,
             durable: true,
@@ -292,6 +300,7 @@ mod tests {
             form: None,
             default_choice: None,
             expires_at: Millis(0),
+            seq: 3,
         });
         let text = asked("run", run.question.as_ref().unwrap());
         assert!(text.ends_with("falconer continue run --answer q1 --hash ab --text TEXT"), "{text}");

@@ -46,6 +46,12 @@ pub struct Args {
     /// Continue this session instead of a new one.
     #[arg(long, value_name = "ses_…")]
     pub session: Option<String>,
+    /// With --session: begin a new session that knows it, and leave it as it is.
+    #[arg(long, requires = "session")]
+    pub fork: bool,
+    /// A file that goes with the prompt (an image, say); several times for several.
+    #[arg(long, value_name = "PATH")]
+    pub file: Vec<Utf8PathBuf>,
     /// Where to run, by name.
     #[arg(long)]
     pub target: Option<String>,
@@ -192,12 +198,15 @@ fn request(args: Args) -> Result<SpawnRequest, Fault> {
         }
     }
     let limits = RunLimits { tree_memory_bytes: args.tree_memory, tree_processes: args.tree_processes, tree_cpu: args.tree_cpu };
+    let message = super::files::message(prompt.as_deref(), &args.file)?;
     Ok(SpawnRequest {
         backend: args.backend,
-        prompt,
+        prompt: prompt.filter(|_| message.is_none()),
+        message,
         config: Some(config).filter(|config| !config.is_empty()),
         cwd: args.cwd.map(absolute).transpose()?,
         session_id: args.session,
+        fork: args.fork.then_some(true),
         target: args.target,
         name: args.name,
         role: args.role,

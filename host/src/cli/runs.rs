@@ -120,7 +120,9 @@ fn whole(run: &RunView) -> String {
     field("run", Some(run.run_id.to_string()));
     field("status", Some(run.status.word().to_owned()));
     field("why", run.error.as_ref().map(show::fault).and_then(lines));
-    field("question", run.question.as_ref().map(|question| asked(&run.run_id.to_string(), question)));
+    for question in &run.questions {
+        field("question", Some(asked(&run.run_id.to_string(), question)));
+    }
     field("backend", Some(run.backend.clone()));
     field("name", run.name.clone());
     field("session", Some(run.session_id.to_string()));

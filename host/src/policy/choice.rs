@@ -23,8 +23,9 @@ pub(super) fn merge(name: &str, backend: &Backend, asked: Option<&Map<String, Va
     Ok(Value::Object(settings))
 }
 
+/// A value of the list, or a list of such values; an empty one chooses nothing, and is within any list.
 fn fits(value: &Value, values: &[Value]) -> bool {
-    values.contains(value) || value.as_array().is_some_and(|items| !items.is_empty() && items.iter().all(|item| values.contains(item)))
+    values.contains(value) || value.as_array().is_some_and(|items| items.iter().all(|item| values.contains(item)))
 }
 
 /// A key, as TOML takes it.
@@ -97,7 +98,7 @@ mod tests {
             fault.message,
             "a run of `claude` may not choose \"bypassPermissions\" for `permission_mode`; allowed: \"default\", \"plan\", \"acceptEdits\""
         );
-        backend.allow.insert("tools".into(), Allow::OneOf(vec![json!("Read"), json!("Bash"), json!([])]));
+        backend.allow.insert("tools".into(), Allow::OneOf(vec![json!("Read"), json!("Bash")]));
         for (value, good) in [
             (json!("Read"), true),
             (json!(["Read", "Bash"]), true),
@@ -108,5 +109,9 @@ mod tests {
         ] {
             assert_eq!(merge("claude", &backend, Some(&asked(json!({"tools": value.clone()})))).is_ok(), good, "{value}");
         }
+        assert!(
+            merge("x", &defaults::backend("x"), Some(&asked(json!({"tools": []})))).is_err(),
+            "a key that is not there is not chosen empty"
+        );
     }
 }

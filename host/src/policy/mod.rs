@@ -10,6 +10,7 @@ mod limit;
 mod programs;
 mod workspace;
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -19,7 +20,7 @@ use serde_json::{Map, Value, json};
 pub use check::{Finding, Severity};
 pub use limit::Asked;
 
-use crate::capability::Grant;
+use crate::capability::{DEFAULT_LANG, Grant};
 use crate::config::{Backend, Config, EnvSource, Limits, SecretSource, inert};
 use crate::contract::falconer::backend::types as wit;
 use crate::fault::{Fault, code};
@@ -56,6 +57,40 @@ pub struct Judgement {
     pub rule: String,
     /// What a refusal is called; of no meaning where it is allowed.
     pub code: &'static str,
+}
+
+/// What a path is for, and what its refusals are called.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Place {
+    /// For messages, e.g. `cwd`.
+    what: Cow<'static, str>,
+    not_found: &'static str,
+    not_granted: &'static str,
+}
+
+impl Place {
+    const CWD: Self = Self { what: Cow::Borrowed("cwd"), not_found: code::CWD_NOT_FOUND, not_granted: code::CWD_NOT_GRANTED };
+
+    /// A directory in a run's config, at this JSON pointer.
+    #[must_use]
+    pub fn of_config(pointer: &str) -> Self {
+        Self {
+            what: format!("config at `{}`: the directory", inert(pointer)).into(),
+            not_found: code::DIRECTORY_NOT_FOUND,
+            not_granted: code::DIRECTORY_NOT_GRANTED,
+        }
+    }
+}
+
+/// A program and how it is asked for its version.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Asking {
+    /// Where it is.
+    pub path: Utf8PathBuf,
+    /// All its arguments.
+    pub args: Vec<String>,
+    /// All its environment.
+    pub env: BTreeMap<String, String>,
 }
 
 impl Policy {
@@ -117,20 +152,34 @@ impl Policy {
         let Some(asked) = asked else {
             return Ok(client.and_then(|cwd| workspace::directory(cwd).ok()).filter(|dir| self.covers(backend, client, dir).is_some()));
         };
-        let invalid = |why: &str| Fault::new(code::INVALID_ARGUMENT, format!("cwd: {why}")).hint("give an absolute path, with no `~`");
-        if asked.is_empty() || asked.len() > LONGEST_PATH || asked.contains('\0') {
-            return Err(invalid("it is empty, longer than 4096 bytes, or holds a NUL"));
-        }
-        let path = Utf8Path::new(asked);
+        self.directory(backend, &Place::CWD, asked, client).map(Some)
+    }
+
+    /// Judges a directory that a run is to have, by the same rules as its working directory; gives it with its symbolic links resolved.
+    pub fn directory(&self, backend: &str, place: &Place, asked: &str, client: Option<&Utf8Path>) -> Result<Utf8PathBuf, Fault> {
+        let what = &place.what;
+        let path = absolute(what, asked)?;
         let asked = inert(asked);
-        if !path.is_absolute() {
-            return Err(invalid(&format!("`{asked}` is not absolute")));
-        }
         let real = workspace::directory(path)
-            .map_err(|why| Fault::new(code::CWD_NOT_FOUND, format!("cwd {asked} {why}")).hint("make the directory, or name another one"))?;
+            .map_err(|why| Fault::new(place.not_found, format!("{what} {asked} {why}")).hint("make the directory, or name another one"))?;
         match self.covers(backend, client, &real) {
-            Some(_) => Ok(Some(real)),
-            None => Err(self.not_granted(backend, client, &asked, &real)),
+            Some(_) => Ok(real),
+            None => Err(self.not_granted(backend, client, place, &asked, &real)),
+        }
+    }
+
+    /// Opens a file that a run is to be given: a regular one, inside a granted workspace or the client's, by where it is when it is
+    /// open, so that nobody can put another in its place in between. Blocks.
+    pub fn file(&self, backend: &str, path: &Utf8Path, client: Option<&Utf8Path>) -> Result<std::fs::File, Fault> {
+        let place = Place { what: "the file".into(), not_found: code::FILE_NOT_FOUND, not_granted: code::FILE_NOT_GRANTED };
+        let shown = inert(path.as_str());
+        absolute(&place.what, path.as_str())?;
+        let opened = workspace::file(path).map_err(|why| {
+            Fault::new(place.not_found, format!("the file {shown} {why}")).hint("name a file that is there and that you may read")
+        })?;
+        match self.covers(backend, client, &opened.real) {
+            Some(_) => opened.read().map_err(|why| Fault::new(place.not_found, format!("the file {shown} {why}"))),
+            None => Err(self.not_granted(backend, client, &place, &shown, &opened.real)),
         }
     }
 
@@ -145,21 +194,22 @@ impl Policy {
         (real.starts_with(&own) && !places.is_ours(real)).then(|| format!("client.cwd_is_workspace: {own}"))
     }
 
-    fn not_granted(&self, backend: &str, client: Option<&Utf8Path>, asked: &str, real: &Utf8Path) -> Fault {
+    fn not_granted(&self, backend: &str, client: Option<&Utf8Path>, place: &Place, asked: &str, real: &Utf8Path) -> Fault {
         let grant = self.inner.grants.get(backend).unwrap_or(&self.inner.nothing);
         let mut granted: Vec<String> = grant.workspaces.iter().map(ToString::to_string).collect();
         granted.extend(client.and_then(|cwd| self.client_workspace(cwd)).map(|own| format!("{own} (the client's own)")));
         let list = if granted.is_empty() { "none is granted".to_owned() } else { format!("granted: {}", granted.join(", ")) };
-        let place = if asked == real { asked.to_owned() } else { format!("{asked} (which is {})", inert(real.as_str())) };
+        let where_it_is = if asked == real { asked.to_owned() } else { format!("{asked} (which is {})", inert(real.as_str())) };
+        let kind = if place.not_granted == code::FILE_NOT_GRANTED { "file" } else { "directory" };
         let hint = if self.inner.places.is_ours(real) {
             "it lies in falconer's own data or plugins directory; take another one".to_owned()
         } else {
             format!(
-                "take a directory inside one of these; or a person adds to the configuration, under [backends.{backend}.grants]: workspaces = [{}]",
-                Value::from(real.as_str())
+                "take a {kind} inside one of these; or a person adds to the configuration, under [backends.{backend}.grants]: workspaces = [{}]",
+                Value::from(workspace_of(real).as_str())
             )
         };
-        Fault::new(code::CWD_NOT_GRANTED, format!("cwd {place} lies in no workspace of `{backend}`; {list}")).hint(hint)
+        Fault::new(place.not_granted, format!("{} {where_it_is} lies in no workspace of `{backend}`; {list}", place.what)).hint(hint)
     }
 
     /// Defaults and the run's own config merged (objects key by key at the top), within `allow`.
@@ -239,6 +289,31 @@ impl Policy {
         names.into_iter().collect()
     }
 
+    /// How a granted program is asked for its version: where it is, its arguments after those that the grant puts first, and the
+    /// environment of a run's child that names every granted variable. `client_env` as in [`Policy::report`]. The error is the
+    /// rule that refuses; none: it is not granted, or not there.
+    pub fn asking(
+        &self,
+        backend: &str,
+        program: &str,
+        args: &[String],
+        client_env: &BTreeMap<String, String>,
+    ) -> Option<Result<Asking, String>> {
+        let grant = self.grant(backend);
+        let granted = grant.programs.get(program)?;
+        let path = granted.path.as_ref().ok()?.clone();
+        if let Err(rule) = programs::judge(&format!("backends.{backend}.grants.programs.{program}"), granted, args) {
+            return Some(Err(rule));
+        }
+        let value = |(name, source): (&String, &EnvSource)| match source {
+            EnvSource::Client => client_env.get(name).map(|value| (name.clone(), value.clone())),
+            EnvSource::Value(value) => Some((name.clone(), value.clone())),
+        };
+        let mut env: BTreeMap<String, String> = grant.env.iter().filter_map(value).collect();
+        env.entry("LANG".into()).or_insert_with(|| DEFAULT_LANG.into());
+        Some(Ok(Asking { path, args: granted.first.iter().chain(args).cloned().collect(), env }))
+    }
+
     /// What `falconer check` shows, by backend. `client_env`: the values that a client would bring
     /// ([`Policy::client_env_names`]); whether a variable is there is said, never its value.
     #[must_use]
@@ -251,6 +326,24 @@ impl Policy {
     pub fn report_host(&self) -> Vec<Finding> {
         check::host(self.config())
     }
+}
+
+/// A path that may be judged: absolute, and not longer than Linux takes.
+fn absolute<'a>(what: &str, asked: &'a str) -> Result<&'a Utf8Path, Fault> {
+    let invalid = |why: &str| Fault::new(code::INVALID_ARGUMENT, format!("{what}: {why}")).hint("give an absolute path, with no `~`");
+    if asked.is_empty() || asked.len() > LONGEST_PATH || asked.contains('\0') {
+        return Err(invalid("it is empty, longer than 4096 bytes, or holds a NUL"));
+    }
+    let path = Utf8Path::new(asked);
+    if !path.is_absolute() {
+        return Err(invalid(&format!("`{}` is not absolute", inert(asked))));
+    }
+    Ok(path)
+}
+
+/// The directory that would have to be granted for this to lie in a workspace.
+fn workspace_of(real: &Utf8Path) -> &Utf8Path {
+    if real.is_dir() { real } else { real.parent().unwrap_or(real) }
 }
 
 fn grant(config: &Config, backend: &Backend) -> Grant {

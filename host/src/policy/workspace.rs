@@ -4,7 +4,11 @@
 //! A workspace bounds the working directory, not what a native program may touch. What changes on the disk between this
 //! judgement and the start of a program is the business of [`crate::tree`], which opens the directory once.
 
+use std::fs::File;
+use std::os::fd::{AsRawFd, OwnedFd};
+
 use camino::{Utf8Component, Utf8Path, Utf8PathBuf};
+use rustix::fs::{FileType, Mode, OFlags, open};
 
 use crate::config::Config;
 
@@ -118,6 +122,46 @@ pub(super) fn directory(path: &Utf8Path) -> Result<Utf8PathBuf, String> {
     if real.is_dir() { Ok(real) } else { Err("is not a directory".into()) }
 }
 
+/// A file that was found, and where it is.
+pub(super) struct Found {
+    /// Without symbolic links, as the kernel says of what is open.
+    pub real: Utf8PathBuf,
+    path: OwnedFd,
+}
+
+impl Found {
+    /// Opens what was found for reading; or why it cannot be.
+    pub fn read(self) -> Result<File, String> {
+        // The descriptor's own entry leads to the very file, whatever lies at its path by now.
+        let entry = format!("/proc/self/fd/{}", self.path.as_raw_fd());
+        let file = open(entry, OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NOCTTY, Mode::empty());
+        file.map(File::from).map_err(|error| why(&error.into()))
+    }
+}
+
+/// Finds a regular file, without opening it for reading: opening a device or a pipe may do something.
+pub(super) fn file(path: &Utf8Path) -> Result<Found, String> {
+    let fd = open(path.as_std_path(), OFlags::PATH | OFlags::CLOEXEC, Mode::empty()).map_err(|error| why(&error.into()))?;
+    let meta = rustix::fs::fstat(&fd).map_err(|error| why(&error.into()))?;
+    if FileType::from_raw_mode(meta.st_mode) != FileType::RegularFile {
+        return Err("is no regular file".into());
+    }
+    if meta.st_nlink == 0 {
+        return Err("does not exist".into());
+    }
+    let real = std::fs::read_link(format!("/proc/self/fd/{}", fd.as_raw_fd())).map_err(|error| why(&error))?;
+    let real = Utf8PathBuf::from_path_buf(real).map_err(|_| "is at a place whose name is no UTF-8".to_owned())?;
+    Ok(Found { real, path: fd })
+}
+
+fn why(error: &std::io::Error) -> String {
+    match error.kind() {
+        std::io::ErrorKind::NotFound => "does not exist".to_owned(),
+        std::io::ErrorKind::PermissionDenied => "may not be read".to_owned(),
+        _ => format!("cannot be opened: {error}"),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -218,5 +262,25 @@ mod tests {
         assert_eq!(directory(&top.join("none")), Err("does not exist".into()));
         std::fs::write(top.join("file"), "").unwrap();
         assert_eq!(directory(&top.join("file")), Err("is not a directory".into()));
+    }
+
+    #[test]
+    fn a_file_is_where_it_is_when_it_is_open() {
+        use std::io::Read;
+        let dir = tempfile::tempdir().unwrap();
+        let top = Utf8PathBuf::from_path_buf(dir.path().canonicalize().unwrap()).unwrap();
+        std::fs::write(top.join("file"), "one").unwrap();
+        std::os::unix::fs::symlink(top.join("file"), top.join("link")).unwrap();
+        let found = file(&top.join("link")).unwrap();
+        assert_eq!(found.real, top.join("file"));
+        std::fs::rename(top.join("file"), top.join("moved")).unwrap();
+        std::fs::write(top.join("file"), "another").unwrap();
+        let mut text = String::new();
+        found.read().unwrap().read_to_string(&mut text).unwrap();
+        assert_eq!(text, "one", "what was judged is what is read");
+        rustix::fs::mknodat(rustix::fs::CWD, top.join("pipe").as_std_path(), FileType::Fifo, Mode::from_raw_mode(0o600), 0).unwrap();
+        for (name, wrong) in [("none", "does not exist"), ("pipe", "is no regular file"), (".", "is no regular file")] {
+            assert_eq!(file(&top.join(name)).err().as_deref(), Some(wrong), "{name}");
+        }
     }
 }

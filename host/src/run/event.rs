@@ -4,7 +4,12 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use super::inert;
 use crate::clock::Millis;
+use crate::fault::{Fault, code};
+
+/// Ids of the contract are no longer than this.
+const MAX_ID: usize = 128;
 
 /// The type of an event.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
@@ -197,9 +202,80 @@ pub struct Question {
     pub default_choice: Option<String>,
     /// When the time is over.
     pub expires_at: Millis,
+    /// The number of the event that asked it; `get_event_artifact` reads a long `/details` there.
+    #[serde(default, skip_serializing_if = "is_unknown")]
+    pub seq: u64,
+}
+
+fn is_unknown(seq: &u64) -> bool {
+    *seq == 0
+}
+
+/// How a question was closed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Closed {
+    /// A client answered it.
+    Answered,
+    /// Nobody did in its time: its default was taken, or it was dismissed.
+    Expired,
+    /// The backend needs no answer any more.
+    Withdrawn,
+    /// Its run was being stopped.
+    Cancelled,
+    /// Its run ended.
+    Ended,
+}
+
+impl Closed {
+    /// The word, as it stands in `input_resolved`.
+    #[must_use]
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Answered => "answered",
+            Self::Expired => "expired",
+            Self::Withdrawn => "withdrawn",
+            Self::Cancelled => "cancelled",
+            Self::Ended => "ended",
+        }
+    }
+
+    /// Why an answer that comes now is refused.
+    #[must_use]
+    pub fn refusal(self, question: &str) -> Fault {
+        let question = inert::preview(question, MAX_ID);
+        let (code, why, hint) = match self {
+            Self::Answered => (code::QUESTION_ANSWERED, "was answered already", "an answer counts once; poll_events shows what came of it"),
+            Self::Expired => (
+                code::QUESTION_EXPIRED,
+                "has expired: nobody answered it in time, and its default was taken",
+                "its `input_resolved` event shows the default; `question` under `[host]` is the time there is",
+            ),
+            Self::Withdrawn => (
+                code::QUESTION_WITHDRAWN,
+                "was withdrawn: the backend needs no answer any more",
+                "get_run shows the questions that are open",
+            ),
+            Self::Cancelled => {
+                (code::QUESTION_CLOSED, "was closed when its run was stopped", "carry the run on with a message when it has ended")
+            }
+            Self::Ended => (code::QUESTION_CLOSED, "was closed when its run ended", "carry the run on with a message"),
+        };
+        Fault::new(code, format!("question `{question}` {why}")).hint(hint)
+    }
 }
 
 impl Question {
+    /// Makes its texts harmless to show. Ids stay as they are: the backend must know them again.
+    pub fn make_inert(&mut self) {
+        let texts = self.choices.iter_mut().flat_map(|choice| std::iter::once(&mut choice.label).chain(&mut choice.description));
+        for text in std::iter::once(&mut self.prompt).chain(texts) {
+            *text = inert::inert(std::mem::take(text));
+        }
+        inert::inert_value(&mut self.details);
+        self.form.iter_mut().for_each(inert::inert_value);
+    }
+
     /// Whether a login or a key is wanted.
     #[must_use]
     pub fn is_auth(&self) -> bool {

@@ -6,16 +6,17 @@
 
 use std::time::Duration;
 
-use serde_json::{Map, Value, json};
+use serde_json::{Map, Value};
 use tokio::time::Instant;
 
-use super::event::EventType;
+use super::event::Closed;
 use super::live::{Control, StopWish};
 use super::receipt::{Cause, ComponentEnd, FarEnd, ProcessSeen, Proof, Receipt, Rung, Step};
 use super::record::Record;
 use super::status::{Completion, Ending, State, Status};
-use super::supervisor::{Finish, Supervisor, in_hand, news, refuse, sleep_until};
+use super::supervisor::{Finish, Supervisor, in_hand, news, sleep_until};
 use super::translate::{Meaning, parsed};
+use crate::backend::Schema;
 use crate::backend::instance::End;
 use crate::contract::falconer::backend::types as wit;
 use crate::fault::{Fault, code};
@@ -103,7 +104,10 @@ impl Supervisor {
         // A component that is at fault is not called any more, whatever made it fail.
         if last.fault.is_some() {
             self.call = None;
+            self.replying = None;
         }
+        self.ending = Some(cause);
+        self.turn_away();
         let (ask, terminate) = self.times(grace);
         let is_over = last.outcome.is_some() || last.fault.is_some();
         self.live.doom_by(began + if is_over { terminate } else { ask + terminate });
@@ -113,6 +117,8 @@ impl Supervisor {
         }
         if cause != Cause::Finished {
             self.announce(&receipt);
+            // Nobody's answer counts from here on; the backend is asked to end instead.
+            self.close_questions(Closed::Cancelled);
         }
         if asks {
             self.cancel_due = Some(receipt.reason.clone().unwrap_or_else(|| format!("{cause:?}").to_lowercase()));
@@ -153,6 +159,30 @@ impl Supervisor {
             }
         }
         self.end(cause, fault, last, receipt, verdict).await;
+    }
+
+    /// Messages that the backend was not given yet are not given to it any more. Answers are: their callers were told.
+    fn turn_away(&mut self) {
+        let fault = self.untaken();
+        self.said.retain_mut(|said| match said.reply.take() {
+            None => true,
+            Some(reply) => {
+                let _ = reply.send(Err(fault.clone()));
+                false
+            }
+        });
+    }
+
+    /// Why a message is not taken any more.
+    fn untaken(&self) -> Fault {
+        let run = self.live.id;
+        match self.ending {
+            None | Some(Cause::Finished) => Fault::new(code::RUN_ENDED, format!("run {run} ended before it took that"))
+                .hint("the same call again carries it on, where it has a conversation"),
+            Some(_) => Fault::new(code::RUN_ENDED, format!("run {run} is being stopped"))
+                .hint("wait for its end (wait_runs); the same call again carries it on then, where it has a conversation"),
+        }
+        .retryable()
     }
 
     /// Tells that the run is being stopped. It is submitted by whatever waits first.
@@ -237,7 +267,12 @@ impl Supervisor {
                         self.hurry = Some(self.hurry.map_or(sooner, |hurry| hurry.min(sooner)));
                     }
                     Control::Stop(_) => {}
-                    other => refuse(other, "is being stopped"),
+                    Control::Answer(answer, reply) => {
+                        let _ = reply.send(Err(self.too_late(&answer.question_id)));
+                    }
+                    Control::Steer(_, reply) => {
+                        let _ = reply.send(Err(self.untaken()));
+                    }
                 },
                 () = news(instance), if idle => self.poll_due = true,
                 () = tree.empty(), if finished && !empty => {}
@@ -293,7 +328,7 @@ impl Supervisor {
                 }
             }
         }
-        self.close_questions().await;
+        self.close_questions(Closed::Ended);
         self.record.close_items();
         let proven = !matches!(verdict, Verdict::Unverified { .. });
         enter(&mut receipt, verdict);
@@ -307,14 +342,6 @@ impl Supervisor {
             Err(fault) => tracing::error!(run = %self.live.id, %fault, "the end of a run is not on disk"),
         }
         self.live.release();
-    }
-
-    async fn close_questions(&mut self) {
-        let open: Vec<String> = self.record.questions().iter().map(|question| question.question_id.clone()).collect();
-        for id in open {
-            let _ = self.record.event(EventType::InputResolved, json!({ "question_id": id, "how": "ended" })).await;
-        }
-        self.record.set_questions(Vec::new());
     }
 }
 
@@ -341,7 +368,8 @@ fn seen(process: Seen) -> ProcessSeen {
     ProcessSeen { pid: process.pid, name: super::inert::inert(process.name) }
 }
 
-fn from_failure(failure: wit::Failure) -> Fault {
+/// A backend's failure as a caller gets it.
+pub(super) fn from_failure(failure: wit::Failure) -> Fault {
     let code = if (1..=128).contains(&failure.code.len()) { failure.code } else { "backend_failed".to_owned() };
     let hint = failure.hint.map(|hint| super::inert::preview(&hint, MAX_MESSAGE));
     Fault { code: code.into(), message: super::inert::preview(&failure.message, MAX_MESSAGE), retryable: failure.retryable, hint }
@@ -411,15 +439,14 @@ fn conclude(
 fn fits(schema: Option<&Value>, result: &Completion) -> Result<(), Fault> {
     let Some(schema) = schema else { return Ok(()) };
     let Some(value) = &result.structured else {
-        return Err(Fault::new(code::OUTPUT_INVALID, "the backend gave no structured answer, but the run has an output_schema"));
+        return Err(Fault::new(code::OUTPUT_INVALID, "the backend gave no structured answer, but the run has an output_schema")
+            .hint("its answer as text, if there is one, is in the result; continue_run can ask it again"));
     };
-    let validator = jsonschema::validator_for(schema)
-        .map_err(|error| Fault::new(code::OUTPUT_INVALID, format!("the output_schema cannot be used: {error}")))?;
-    validator.validate(value).map_err(|error| {
-        Fault::new(
-            code::OUTPUT_INVALID,
-            format!("the structured answer does not fit the output_schema at `{}`: {error}", error.instance_path()),
-        )
+    let schema =
+        Schema::compile(schema).map_err(|why| Fault::new(code::OUTPUT_INVALID, format!("the output_schema cannot be used: {why}")))?;
+    schema.check("the structured answer", value).map_err(|mistakes| {
+        Fault::new(code::OUTPUT_INVALID, format!("the structured answer does not fit the run's output_schema: {}", mistakes.wrong))
+            .hint(format!("the rule is `{}` in the run's output_schema; what was given is in the result", mistakes.rule))
     })
 }
 

@@ -1,8 +1,10 @@
 //! A run that lives, as the rest of the host sees it: what is committed of it, and a way to speak to its supervisor.
 
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock, Weak};
 use std::time::Duration;
 
+use camino::Utf8PathBuf;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use tokio::sync::{mpsc, oneshot, watch};
@@ -13,6 +15,7 @@ use super::event::Question;
 use super::receipt::{Cause, Receipt};
 use super::request::{Answer, Timing};
 use super::status::{Completion, Status};
+use crate::contract::falconer::backend::types as wit;
 use crate::fault::{Fault, code};
 use crate::id::RunId;
 use crate::ledger::RunRow;
@@ -76,8 +79,19 @@ pub enum Control {
     Stop(StopWish),
     /// Answer a question; once. The reply comes when the answer is durable.
     Answer(Box<Answer>, oneshot::Sender<Result<Status, Fault>>),
-    /// Say something while it runs.
-    Steer(String, Timing, oneshot::Sender<Result<Status, Fault>>),
+    /// Say something while it runs. The reply comes when the backend has taken it, or refused to.
+    Steer(Box<Steering>, oneshot::Sender<Result<Status, Fault>>),
+}
+
+/// A message for a live run.
+#[derive(Debug)]
+pub struct Steering {
+    /// What is said.
+    pub parts: Vec<wit::Part>,
+    /// Its files, by blob id.
+    pub inputs: BTreeMap<String, Utf8PathBuf>,
+    /// When it counts.
+    pub timing: Timing,
 }
 
 /// A live run.
@@ -213,7 +227,11 @@ impl Live {
     /// Speaks to its supervisor, and waits for the answer.
     pub async fn say(&self, make: impl FnOnce(oneshot::Sender<Result<Status, Fault>>) -> Control) -> Result<Status, Fault> {
         let (reply, answer) = oneshot::channel();
-        let gone = || Fault::new(code::UNKNOWN_QUESTION, format!("run {} has ended", self.id)).hint("look at it with get_run");
+        let gone = || {
+            Fault::new(code::RUN_ENDED, format!("run {} ended before it took that", self.id))
+                .retryable()
+                .hint("look at it with get_run; the same call again carries it on, where it has a conversation")
+        };
         self.control.send(make(reply)).map_err(|_| gone())?;
         answer.await.map_err(|_| gone())?
     }

@@ -13,6 +13,7 @@ mod limits;
 mod live;
 pub mod manager;
 mod op;
+mod open;
 mod question;
 pub mod receipt;
 mod record;
@@ -25,3 +26,4 @@ mod translate;
 pub mod view;
 
 pub use manager::{Caller, Manager, Parts};
+pub use op::base64;

@@ -13,6 +13,7 @@ use serde_json::{Map, Value, json};
 use super::event::{EventType, Question};
 use super::inert;
 use super::live::{Live, Outline, View};
+use super::open::ItemKind;
 use super::receipt::Receipt;
 use super::spill::blocking;
 use super::status::{Ending, State, Status};
@@ -58,24 +59,17 @@ pub struct Record {
     quota: Quota,
     written: u64,
     state: State,
-    outline: Outline,
+    pub(super) outline: Outline,
     pub(super) update: RunUpdate,
-    open: Vec<(ItemKind, String)>,
+    pub(super) open: Vec<(ItemKind, String)>,
     batch: Vec<EventRow>,
     spilled: Vec<ArtifactRow>,
     others: Vec<Op>,
-    touched: bool,
+    pub(super) touched: bool,
     pending: VecDeque<Pending>,
     ahead: usize,
     broken: Option<LedgerError>,
     last_message: Option<String>,
-}
-
-/// What is open until its end is told.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum ItemKind {
-    Command,
-    Tool,
 }
 
 impl Record {
@@ -193,20 +187,9 @@ impl Record {
         Ok(())
     }
 
-    fn push(&mut self, kind: EventType, data: String) {
+    pub(super) fn push(&mut self, kind: EventType, data: String) {
         self.update.last_seq += 1;
         self.batch.push(EventRow { run: self.update.id, seq: self.update.last_seq, ts: Millis::now(), kind: kind.word().to_owned(), data });
-    }
-
-    /// Whether a command, or a tool, of this id was started and has not ended.
-    #[must_use]
-    pub fn is_open(&self, kind: EventType, id: &str) -> bool {
-        let wanted = match kind {
-            EventType::CommandOutput | EventType::CommandFinished => ItemKind::Command,
-            EventType::ToolFinished => ItemKind::Tool,
-            _ => return true,
-        };
-        self.open.iter().any(|(open, item)| *open == wanted && item == id)
     }
 
     /// Keeps what an event changes of the run itself.
@@ -244,12 +227,6 @@ impl Record {
         Ok(())
     }
 
-    fn close(&mut self, kind: ItemKind, id: &str) {
-        if let Some(at) = self.open.iter().rposition(|(open, item)| *open == kind && item == id) {
-            self.open.remove(at);
-        }
-    }
-
     /// Goes to another state and says so with an event of its own (`status_changed`), plus what is to be told with it.
     pub fn enter(&mut self, state: State, tell: Map<String, Value>) {
         let (from, to) = (self.state.status(), state.status());
@@ -285,34 +262,15 @@ impl Record {
         self.touched = true;
     }
 
+    /// The number of the last event, on disk or not.
+    #[must_use]
+    pub fn last_seq(&self) -> u64 {
+        self.update.last_seq
+    }
+
     /// Another change that is to stand or fall with the step in hand.
     pub fn with(&mut self, op: Op) {
         self.others.push(op);
-    }
-
-    /// Takes up what an earlier writer of this run left open.
-    pub fn reopen_items(&mut self, items: Vec<(EventType, String)>) {
-        self.open = items
-            .into_iter()
-            .map(|(kind, id)| (if kind == EventType::ToolStarted { ItemKind::Tool } else { ItemKind::Command }, id))
-            .collect();
-    }
-
-    /// Closes what is open: commands and tools as interrupted.
-    pub fn close_items(&mut self) {
-        for (kind, id) in std::mem::take(&mut self.open) {
-            let kind = match kind {
-                ItemKind::Command => EventType::CommandFinished,
-                ItemKind::Tool => EventType::ToolFinished,
-            };
-            self.push(kind, json!({ "id": id, "status": "interrupted" }).to_string());
-        }
-    }
-
-    /// The ids of commands that are open.
-    #[must_use]
-    pub fn open_commands(&self) -> Vec<String> {
-        self.open.iter().filter(|(kind, _)| *kind == ItemKind::Command).map(|(_, id)| id.clone()).collect()
     }
 
     /// The last whole message of the agent: what there is of an answer when the backend cannot give one.

@@ -35,16 +35,16 @@ pub struct MessagePart {
     /// For `data`: any JSON value.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub data: Option<Value>,
-    /// For `file`: `file:///…` inside a granted workspace.
+    /// For `file`: `file:///…` inside a granted workspace; read when the call is taken, at most 16 MiB.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub uri: Option<String>,
     /// For `file`: the bytes themselves, in base64.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub bytes_base64: Option<String>,
-    /// For `file`: its media type.
+    /// For `file`: its media type. Without it, it is told by the first bytes (images, PDF, text).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub mime_type: Option<String>,
-    /// For `file`: its name.
+    /// For `file`: its name; of a `uri` the last part of its path.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
 }
@@ -58,21 +58,25 @@ pub struct Message {
     pub parts: Vec<MessagePart>,
 }
 
+impl MessagePart {
+    /// A part of this kind, with nothing in it.
+    #[must_use]
+    pub const fn of(kind: PartKind) -> Self {
+        Self { kind, text: None, data: None, uri: None, bytes_base64: None, mime_type: None, name: None }
+    }
+
+    /// A text.
+    #[must_use]
+    pub fn text(text: impl Into<String>) -> Self {
+        Self { text: Some(text.into()), ..Self::of(PartKind::Text) }
+    }
+}
+
 impl Message {
     /// A message of one text.
     #[must_use]
     pub fn text(text: impl Into<String>) -> Self {
-        Self {
-            parts: vec![MessagePart {
-                kind: PartKind::Text,
-                text: Some(text.into()),
-                data: None,
-                uri: None,
-                bytes_base64: None,
-                mime_type: None,
-                name: None,
-            }],
-        }
+        Self { parts: vec![MessagePart::text(text)] }
     }
 }
 
@@ -116,6 +120,9 @@ pub struct SpawnRequest {
     /// Continue this session (`ses_…`) instead of a new one; waits in line while another run of it is active.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub session_id: Option<String>,
+    /// With `session_id`: leave that session as it is, and begin a new one that knows it. Does not wait in line.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fork: Option<bool>,
     /// Where to run, by name; `list_targets` gives the names.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub target: Option<String>,
@@ -284,10 +291,17 @@ pub enum Timing {
 pub struct ContinueRequest {
     /// Run id or session name.
     pub run_id: String,
-    /// What to say: steers a live run, carries an ended one on. Give this or `answer`.
+    /// What to say: steers a live run, carries an ended one on. Give this, `parts` or `answer`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub message: Option<String>,
-    /// The answer to an open question. Give this or `message`.
+    /// The same in several parts (text, data, files), as in the `message` of `spawn_run`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 64))]
+    pub parts: Option<Vec<MessagePart>>,
+    /// With `message` or `parts`: begin a new session that knows this one, and leave this one as it is, also where it is live.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fork: Option<bool>,
+    /// The answer to an open question. Give this or a message.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub answer: Option<Answer>,
     /// For a live run: `after_step` (default) or `now`.

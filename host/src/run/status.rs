@@ -226,7 +226,7 @@ pub enum State {
     Starting,
     /// At work.
     Running,
-    /// At least one question is open; the oldest decides between `input_required` and `auth_required`.
+    /// At least one question is open; `auth_required` where any of them wants a login or a key.
     Waiting {
         /// In the order in which they were asked; never empty.
         open: Vec<Question>,
@@ -249,7 +249,7 @@ impl State {
             Self::Starting => Status::Starting,
             Self::Running => Status::Running,
             Self::Waiting { open } => {
-                if open.first().is_some_and(Question::is_auth) {
+                if open.iter().any(Question::is_auth) {
                     Status::AuthRequired
                 } else {
                     Status::InputRequired

@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde_json::json;
 use tokio::time::Instant;
 
-use super::event::EventType;
+use super::event::{Closed, EventType};
 use super::receipt::Cause;
 use super::supervisor::Supervisor;
 use super::translate::Meaning;
@@ -110,7 +110,7 @@ impl Supervisor {
             Meaning::Asked(question) => self.ask(*question).await,
             Meaning::Withdrawn { question, reason } => {
                 if self.record.questions().iter().any(|open| open.question_id == question) {
-                    self.resolve(&question, json!({ "question_id": question, "how": "withdrawn", "reason": reason })).await
+                    self.resolve(&question, Closed::Withdrawn, json!({ "reason": reason })).await
                 } else {
                     Ok(())
                 }

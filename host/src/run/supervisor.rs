@@ -11,21 +11,23 @@ use std::time::Duration;
 
 use camino::Utf8PathBuf;
 use serde_json::{Map, Value, json};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 
 use super::assignment::Assignment;
-use super::event::{EventType, Question};
+use super::event::{Closed, EventType, Question};
 use super::guard::guard;
+use super::ladder::from_failure;
 use super::limits::{broken, hold};
 use super::live::{Control, Live, StopWish};
+use super::question::{Said, unknown};
 use super::receipt::Cause;
 use super::record::{Quota, Record};
-use super::status::State;
+use super::status::{State, Status};
 use super::step::RATE_WINDOW_S;
 use super::translate::Translator;
 use crate::backend::{Instance, Made};
-use crate::capability::{Host, Sealed, Setup};
+use crate::capability::{Host, Inputs, Sealed, Setup};
 use crate::clock::Millis;
 use crate::config;
 use crate::contract::falconer::backend::types as wit;
@@ -67,6 +69,8 @@ pub(super) struct Supervisor {
     pub(super) call: Option<InHand>,
     pub(super) poll_due: bool,
     pub(super) cancel_due: Option<String>,
+    /// Why it ends, from when it does.
+    pub(super) ending: Option<Cause>,
     /// The backend refused to be asked: asking it for longer brings nothing.
     pub(super) deaf: bool,
     /// When asking and terminating are to be over at the latest, by a later wish.
@@ -74,7 +78,14 @@ pub(super) struct Supervisor {
     pub(super) output_schema: Option<Value>,
     pub(super) stop: config::Stop,
     pub(super) poll_at: Option<Instant>,
-    pub(super) answers: VecDeque<wit::Answer>,
+    /// What is to be said to the backend, in order.
+    pub(super) said: VecDeque<Said>,
+    /// Who waits for the backend's word to what is being said to it.
+    pub(super) replying: Option<oneshot::Sender<Result<Status, Fault>>>,
+    /// How questions were closed, the newest last.
+    pub(super) closed: VecDeque<(String, Closed)>,
+    /// What the backend may read by pieces.
+    pub(super) inputs: Inputs,
     pub(super) translator: Translator,
     pub(super) must_settle: bool,
     pub(super) idle_agains: u32,
@@ -134,13 +145,12 @@ fn shutdown() -> StopWish {
 }
 
 /// Answers what cannot be done now.
-pub(super) fn refuse(control: Control, why: &str) {
+fn refuse(control: Control, why: &str) {
     let fault = || Fault::new(code::UNSUPPORTED, format!("the run {why}")).hint("look at it with get_run");
     match control {
         Control::Stop(_) => {}
-        Control::Answer(_, reply) | Control::Steer(_, _, reply) => {
-            let _ = reply.send(Err(fault()));
-        }
+        Control::Answer(answer, reply) => _ = reply.send(Err(unknown(&answer.question_id))),
+        Control::Steer(_, reply) => _ = reply.send(Err(fault())),
     }
 }
 
@@ -151,6 +161,7 @@ impl Supervisor {
         let tree = Tree::new(live.id, assignment.ground);
         live.plant(tree.clone(), stop.ask + stop.terminate);
         let sealed = Sealed::default();
+        let inputs = Inputs::of(inputs);
         let (host, news) = Host::new(Setup {
             run: live.id,
             backend: backend.name.clone(),
@@ -160,7 +171,7 @@ impl Supervisor {
             client_env,
             tree: tree.clone(),
             artifacts: assignment.artifacts,
-            inputs,
+            inputs: inputs.clone(),
             log: assignment.log.clone(),
             children: limits.children,
             blob_bytes: limits.output,
@@ -176,12 +187,16 @@ impl Supervisor {
             call: None,
             poll_due: false,
             cancel_due: None,
+            ending: None,
             deaf: false,
             hurry: None,
             output_schema,
             stop,
             poll_at: None,
-            answers: VecDeque::new(),
+            said: VecDeque::new(),
+            replying: None,
+            closed: VecDeque::new(),
+            inputs,
             translator: Translator::default(),
             must_settle: false,
             idle_agains: 0,
@@ -199,7 +214,7 @@ impl Supervisor {
         if let Ok(Some(row)) = assignment.ledger.session(supervisor.session.id) {
             supervisor.session = row;
         }
-        if let (Some(prior), Some(native)) = (job.session.as_mut(), &supervisor.session.native_id) {
+        if let (Some(prior), Some(native)) = (job.session.as_mut().filter(|prior| !prior.fork), &supervisor.session.native_id) {
             prior.native_id.clone_from(native);
         }
         if job.session.as_ref().is_some_and(|prior| prior.native_id.is_empty()) {
@@ -221,7 +236,9 @@ impl Supervisor {
                 biased;
                 control = supervisor.ear.recv() => match control {
                     Some(Control::Stop(wish)) => return Err((supervisor, Finish::Wish(wish))),
-                    Some(control) => refuse(control, "is being started"),
+                    // It is said when the component has started.
+                    Some(Control::Steer(message, reply)) => supervisor.steer(*message, reply),
+                    Some(Control::Answer(answer, reply)) => _ = reply.send(Err(supervisor.too_late(&answer.question_id))),
                     None => return Err((supervisor, Finish::Wish(shutdown()))),
                 },
                 () = sleep_until(Some(deadline)) => {
@@ -255,7 +272,7 @@ impl Supervisor {
                 control = self.ear.recv() => match control {
                     Some(Control::Stop(wish)) => return Finish::Wish(wish),
                     Some(Control::Answer(answer, reply)) => self.answer(*answer, reply).await,
-                    Some(Control::Steer(text, timing, reply)) => self.steer(text, timing, reply),
+                    Some(Control::Steer(message, reply)) => self.steer(*message, reply),
                     None => return Finish::Wish(shutdown()),
                 },
                 confirmed = self.record.confirmed() => {
@@ -306,7 +323,8 @@ impl Supervisor {
         }
         if let Some(reason) = self.cancel_due.take() {
             self.begin(|instance| async move { Called::Cancel(instance.cancel(reason).await) });
-        } else if let Some(answer) = self.answers.pop_front() {
+        } else if let Some(Said { answer, reply }) = self.said.pop_front() {
+            self.replying = reply;
             self.begin(|instance| async move { Called::Reply(instance.reply(answer).await) });
         } else if self.poll_due && self.hold_until.is_none_or(|hold| hold <= Instant::now()) {
             self.poll_due = false;
@@ -375,8 +393,12 @@ impl Supervisor {
                 Err(failure) => Ok(Some(wit::Outcome::Failed(failure))),
             },
             Called::Reply(answer) => {
-                if let Err(failure) = answer.map_err(|fault| self.component_gone(fault))? {
-                    self.notice("reply_refused", &failure).await?;
+                let reply = self.replying.take();
+                match (answer.map_err(|fault| self.component_gone(fault))?, reply) {
+                    (Ok(()), Some(reply)) => _ = reply.send(Ok(self.record.state().status())),
+                    (Err(failure), Some(reply)) => _ = reply.send(Err(from_failure(failure))),
+                    (Ok(()), None) => {}
+                    (Err(failure), None) => self.notice("reply_refused", &failure).await?,
                 }
                 self.poll_due = true;
                 Ok(None)

@@ -8,6 +8,7 @@ use std::collections::HashMap;
 use serde_json::{Map, Value, json};
 
 use super::event::{Choice, EventType, Question, QuestionKind};
+use crate::backend::Schema;
 use crate::clock::Millis;
 use crate::contract::falconer::backend::types as wit;
 use crate::fault::{Fault, code};
@@ -342,8 +343,8 @@ fn asked(question: wit::Question, time: std::time::Duration) -> Result<Question,
         return Err(violation(format!("the backend asked a question whose default choice `{default}` is none of its choices")));
     }
     let form = question.form.map(|text| parsed("a question's form", &text)).transpose()?;
-    if let Some(error) = form.as_ref().and_then(|form| jsonschema::validator_for(form).err()) {
-        return Err(violation(format!("the backend asked a question whose form is no JSON Schema: {error}")));
+    if let Some(why) = form.as_ref().and_then(|form| Schema::compile(form).err()) {
+        return Err(violation(format!("the backend asked a question whose form is no JSON Schema: {why}")));
     }
     let wait = question.expires_ms.map_or(time, |ms| std::time::Duration::from_millis(ms.into()));
     let details = parsed("a question's details", &question.details)?;
@@ -358,6 +359,7 @@ fn asked(question: wit::Question, time: std::time::Duration) -> Result<Question,
         form,
         default_choice: question.default_choice,
         expires_at: Millis(Millis::now().0 + i64::try_from(wait.as_millis()).unwrap_or(i64::MAX / 2)),
+        seq: 0,
     })
 }
 

@@ -99,6 +99,9 @@ pub struct RunView {
     pub usage: Option<Value>,
     /// The oldest open question.
     pub question: Option<Question>,
+    /// All open questions, oldest first. Details over 4 KiB, of all together, are cut; `get_event_artifact` reads them whole
+    /// (`seq` of the question, `/details`).
+    pub questions: Vec<Question>,
     /// How many questions are open.
     pub open_questions: u32,
     /// What its stop did.
@@ -156,7 +159,7 @@ pub struct Plan {
     pub unknown: Vec<String>,
     /// The working directory it would have.
     pub cwd: Option<String>,
-    /// The backend's settings, with defaults merged.
+    /// The backend's settings, with defaults merged; lists and objects that only the configuration may set are not shown.
     pub config: Value,
     /// The limits it would run under.
     pub limits: Value,
@@ -205,6 +208,8 @@ pub struct Waited {
     pub summary: Option<String>,
     /// The oldest open question.
     pub question: Option<Question>,
+    /// How many questions are open; `get_run` shows all of them.
+    pub open_questions: u32,
     /// What it gave back, cut to a preview.
     pub result: Option<Completion>,
     /// Why it did not complete.
@@ -230,12 +235,14 @@ pub enum ContinueAction {
     Steered,
     /// A new run of the same session was started.
     Continued,
+    /// A run of a new session that knows the old one was started.
+    Forked,
 }
 
 /// The answer of `continue_run`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Continued {
-    /// The run that goes on; a new one where an ended run was carried on.
+    /// The run that goes on; a new one where an ended run was carried on, or a session was forked.
     pub run_id: RunId,
     /// Its session.
     pub session_id: SessionId,
@@ -385,6 +392,19 @@ pub struct BackendView {
     pub capabilities: Vec<String>,
     /// JSON Schema of its `config`.
     pub config_schema: Option<Value>,
+    /// The programs that it relies on; `falconer check` tells which versions are here.
+    pub programs: Vec<ProgramView>,
+}
+
+/// A program that a backend relies on.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct ProgramView {
+    /// The name of its grant.
+    pub name: String,
+    /// The oldest version that the backend was tested with.
+    pub tested_from: String,
+    /// The newest one, included.
+    pub tested_to: String,
 }
 
 /// The answer of `list_backends`.

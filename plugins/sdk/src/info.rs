@@ -3,7 +3,7 @@
 use serde::Deserialize;
 use serde_json::Value;
 
-use crate::{Abilities, Info};
+use crate::{Abilities, Info, ProgramInfo};
 
 /// The shape of `backend.json`.
 #[derive(Debug, Deserialize)]
@@ -17,6 +17,24 @@ struct Description {
     config_schema: Value,
     #[serde(default)]
     target_schema: Option<Value>,
+    #[serde(default)]
+    programs: Vec<Program>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Program {
+    name: String,
+    #[serde(default)]
+    version_args: Vec<String>,
+    tested_from: String,
+    tested_to: String,
+}
+
+impl From<Program> for ProgramInfo {
+    fn from(program: Program) -> Self {
+        Self { name: program.name, version_args: program.version_args, tested_from: program.tested_from, tested_to: program.tested_to }
+    }
 }
 
 #[derive(Debug, Clone, Copy, Deserialize)]
@@ -50,8 +68,8 @@ impl Ability {
 }
 
 impl Info {
-    /// Reads a description: `{ title, version, description, abilities: ["resume", …], config_schema, target_schema? }`.
-    /// It ships with the component (`include_str!`), so that a test of the crate finds a wrong one.
+    /// Reads a description: `{ title, version, description, abilities: ["resume", …], config_schema, target_schema?, programs? }`,
+    /// where a program is `{ name, version_args: ["--version"], tested_from: "1.2.0", tested_to: "1.9.3" }`. It ships with the component (`include_str!`), so that a test of the crate finds a wrong one.
     ///
     /// # Errors
     /// The text is no JSON, lacks a field, or has one that is not known.
@@ -64,6 +82,7 @@ impl Info {
             abilities: description.abilities.iter().fold(Abilities::empty(), |all, one| all | one.flag()),
             config_schema: description.config_schema.to_string(),
             target_schema: description.target_schema.map(|schema| schema.to_string()),
+            programs: description.programs.into_iter().map(Into::into).collect(),
         })
     }
 
@@ -89,8 +108,19 @@ mod tests {
         let info = Info::try_from_json(text).unwrap();
         assert_eq!(info.abilities, Abilities::RESUME | Abilities::FORK_SESSION);
         assert_eq!(info.config_schema, r#"{"type":"object"}"#);
-        assert_eq!(info.target_schema, None);
+        assert_eq!((info.target_schema, info.programs.len()), (None, 0));
         assert!(Info::try_from_json(&text.replace("title", "titel")).is_err());
         assert!(Info::try_from_json(&text.replace("resume", "resum")).is_err());
+    }
+
+    #[test]
+    fn the_programs_that_it_was_tested_with_are_read() {
+        let text = r#"{"title":"t","version":"1","description":"d","config_schema":{},
+            "programs":[{"name":"tool","version_args":["--version"],"tested_from":"1.2","tested_to":"1.10"}]}"#;
+        let info = Info::try_from_json(text).unwrap();
+        let program = &info.programs[0];
+        assert_eq!((program.name.as_str(), program.version_args.as_slice()), ("tool", ["--version".to_owned()].as_slice()));
+        assert_eq!((program.tested_from.as_str(), program.tested_to.as_str()), ("1.2", "1.10"));
+        assert!(Info::try_from_json(&text.replace("tested_to", "until")).is_err());
     }
 }

@@ -43,8 +43,8 @@ pub use bindings::falconer::backend::secret;
 pub use bindings::falconer::backend::types::{
     Abilities, Answer, Artifact, BlobRef, ChangeKind, Choice, CommandChunk, CommandEnd, CommandStart, Completion, Draft, Event, Failure,
     FileChange, Info, ItemStatus, Job, Limits, MessageText, NativeEvent, Next, Notice, Outcome, OutputKind, Part, PlannedAction,
-    PlannedCommand, PlannedConnection, PriorSession, Question, QuestionAnswer, QuestionKind, Received, RemoteProof, Severity, Steering,
-    Step, Stopped, Target, Timing, Todo, TodoStatus, ToolEnd, ToolStart, Usage, Withdrawal,
+    PlannedCommand, PlannedConnection, PriorSession, ProgramInfo, Question, QuestionAnswer, QuestionKind, Received, RemoteProof, Severity,
+    Steering, Step, Stopped, Target, Timing, Todo, TodoStatus, ToolEnd, ToolStart, Usage, Withdrawal,
 };
 pub use command::Command;
 pub use json_lines::{JsonLine, JsonLines};

@@ -91,8 +91,8 @@ async fn a_plugin_is_listed_checked_planned_and_run() {
 
     let backend = registry.get("kestrel").await.unwrap();
     assert!(Arc::ptr_eq(&backend, &listed), "the same build is the same backend");
-    backend.check_config(&json!({ "speed": 3 })).unwrap();
-    assert!(backend.check_config(&json!({ "speed": "fast" })).unwrap_err().message.contains("/speed"));
+    backend.check_config(&json!({ "speed": 3 }), None).unwrap();
+    assert!(backend.check_config(&json!({ "speed": "fast" }), None).unwrap_err().message.contains("/speed"));
     assert!(backend.plan(job()).await.unwrap().unwrap().actions.is_empty());
     let made =
         crate::backend::Made { backend, host: Host::refusing(None), news: News::default(), log: RunLog::none(), limits: run_limits() };

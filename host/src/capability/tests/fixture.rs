@@ -54,7 +54,7 @@ impl Fixture {
             client_env: Arc::default(),
             tree: tree.clone(),
             artifacts: Artifacts::open(&dir).unwrap(),
-            inputs: BTreeMap::new(),
+            inputs: Inputs::default(),
             log: RunLog::open(&dir.join("run.log"), Vec::new()),
             children: 4,
             blob_bytes: 1024 * 1024,

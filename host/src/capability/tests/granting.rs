@@ -256,7 +256,7 @@ async fn blobs_are_read_written_and_bounded() {
     let mut run = Fixture::with(|setup| {
         let input = setup.cwd.as_ref().unwrap().join("input");
         std::fs::write(&input, "the input").unwrap();
-        setup.inputs.insert("in-1".into(), input);
+        setup.inputs.add([("in-1".into(), input)].into());
     });
     let host = &mut run.host;
     assert_eq!(blobs::Host::read(host, "in-1".into(), 4, 3).unwrap().unwrap(), b"inp");

@@ -14,12 +14,13 @@ pub struct ContinueRun;
 impl Tool<Host> for ContinueRun {
     const NAME: &'static str = "continue_run";
     const TITLE: &'static str = "Continue a run";
-    const DESCRIPTION: &'static str = "Answer a run's open question, steer a live run with a message, or carry the session of an ended run on with a new message. \
+    const DESCRIPTION: &'static str = "Answer a run's open question, steer a live run with a message, carry the session of an ended run on, or fork it. \
         Use it when wait_runs or get_run shows input_required or auth_required, or to go on with the same agent and its memory; use spawn_run for \
-        work that needs no memory. Give exactly one of message and answer. answer takes question_id and details_hash from the `question` you read, so \
-        that nothing is approved unseen. `action` says what was done: answered, steered, or continued, which gives a new run_id of the same session \
-        with the old request kept but for the message. Like spawn_run it lets a backend act; wait_ms (at most 45000) waits for the end. \
-        A session without memory of its own is refused as not_continuable, a backend that cannot be steered as unsupported, an old answer as stale_answer.";
+        work that needs no memory. Give exactly one of message, parts (files too) and answer. answer takes question_id and details_hash from a question \
+        you read, so that nothing is approved unseen. `action` says what was done: answered; steered; continued, a new run_id of the same session \
+        with the old request kept but for the message; forked (fork true), a new run_id of a new session that knows the old one, which goes on unchanged. \
+        Like spawn_run it lets a backend act; wait_ms (at most 45000) waits for the end. Refused: not_continuable without a memory, unsupported where the \
+        backend cannot, stale_answer, question_answered, question_expired, question_withdrawn, question_closed.";
     const HINTS: Hints = Hints::WORK;
     type Request = ContinueRequest;
     type Answer = Continued;
@@ -47,10 +48,11 @@ impl Tool<Host> for ContinueRun {
 
 /// What a flat schema cannot say.
 fn check(request: &ContinueRequest) -> Result<(), Fault> {
-    super::exclusive(ContinueRun::NAME, &[("message", request.message.is_some()), ("answer", request.answer.is_some())])?;
-    if request.message.is_none() && request.answer.is_none() {
-        return Err(Fault::new(code::CONFLICTING_FIELDS, "continue_run needs `message` or `answer`")
-            .hint("give `message` to steer or carry on, `answer` to answer the question that get_run shows"));
+    let given = [("message", request.message.is_some()), ("parts", request.parts.is_some()), ("answer", request.answer.is_some())];
+    super::exclusive(ContinueRun::NAME, &given)?;
+    if given.iter().all(|(_, given)| !given) {
+        return Err(Fault::new(code::CONFLICTING_FIELDS, "continue_run needs `message`, `parts` or `answer`")
+            .hint("give `message` or `parts` to steer or carry on, `answer` to answer a question that get_run shows"));
     }
     Ok(())
 }

@@ -23,7 +23,7 @@ pub struct Request {
 impl Tool<Host> for GetRun {
     const NAME: &'static str = "get_run";
     const TITLE: &'static str = "Get a run";
-    const DESCRIPTION: &'static str = "Get the whole state of one run: status, request, result (text and structured), error, usage, open question, and the receipt of \
+    const DESCRIPTION: &'static str = "Get the whole state of one run: status, request, result (text and structured), error, usage, open questions, and the receipt of \
         its stop. Use it after wait_runs or poll_events said that a run ended or needs an answer, or to look once; do not call it in a loop: \
         wait_runs waits for you, and poll_events tells what happened on the way. list_runs finds runs whose id you do not know. \
         Answers at once and changes nothing. Long texts are cut (request 2 KiB, result 6 KiB); get_event_artifact reads the whole result from the \

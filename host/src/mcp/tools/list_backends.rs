@@ -28,7 +28,8 @@ impl Tool<Host> for ListBackends {
     const DESCRIPTION: &'static str = "List the backends (kinds of jobs: coding agents such as Claude, commands, other plugins) with state, version, capabilities and the JSON \
         Schema of their config. Use it before the first spawn_run of a conversation to learn which backend does what and what its config takes; use \
         plan_run to learn whether one certain job is allowed, list_targets for machines to run on. state is ready, disabled (by the configuration) \
-        or failed (reason says why); only ready ones can be used. capabilities name what a run can: resume, steer, ask and so on. \
+        or failed (reason says why); only ready ones can be used. capabilities name what a run can: resume, steer, ask and so on; programs, which \
+        versions of them it was tested with. \
         config_schema is left out (null) where all of them together would be long: ask again with `backend`. Answers at once, looks at the \
         plugins directory again, starts nothing.";
     const HINTS: Hints = Hints::LOOK;
@@ -76,6 +77,7 @@ mod tests {
             description: None,
             capabilities: Vec::new(),
             config_schema: Some(json!({ "description": "x".repeat(schema_size) })),
+            programs: Vec::new(),
         };
         BackendPage { backends: vec![backend("claude"), backend("exec")] }
     }

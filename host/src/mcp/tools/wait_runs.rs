@@ -66,6 +66,7 @@ mod tests {
             last_seq: 9,
             summary: None,
             question: None,
+            open_questions: 0,
             result: Some(Completion { text: Some(text.to_owned()), structured: None }),
             error: None,
         }

@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use super::message::to_base64;
+use super::base64::to_base64;
 use crate::fault::{Fault, code};
 use crate::id::RunId;
 use crate::run::inert;

@@ -1,58 +1,82 @@
-//! `continue_run`: answers a question, steers a live run, or carries an ended one on.
+//! `continue_run`: answers a question, steers a live run, carries an ended one on, or forks its session.
 
 use std::time::Duration;
 
 use camino::Utf8PathBuf;
 
 use super::get::{cut, status_of};
-use super::spawn::detached;
+use super::message::{Parts, Taker};
+use super::spawn::{Outcome, detached};
+use crate::clock::Millis;
 use crate::contract::falconer::backend::types as wit;
 use crate::fault::{Fault, code};
 use crate::id::RunId;
-use crate::ledger::RunRow;
-use crate::run::live::Control;
+use crate::ledger::{KeyRow, Op, RunRow};
+use crate::run::live::{Control, Live, Steering};
 use crate::run::manager::{Caller, Found, Manager};
-use crate::run::request::{ContinueRequest, SpawnRequest};
+use crate::run::request::{Answer, ContinueRequest, Message, MessagePart, PartKind, SpawnRequest, Timing};
 use crate::run::status::Status;
+use crate::run::translate::hash;
 use crate::run::view::{ContinueAction, Continued};
 
 /// What a result may have in an answer that waited for it.
 const RESULT_TEXT: usize = 6 * 1024;
 
+/// What a caller wants of a run.
+enum Wish {
+    Answer(Answer),
+    Say { message: Message, fork: bool },
+}
+
+impl Wish {
+    fn of(request: &ContinueRequest) -> Result<Self, Fault> {
+        let conflict = |what: &str, hint: &str| Err(Fault::new(code::CONFLICTING_FIELDS, what.to_owned()).hint(hint));
+        let fork = request.fork.unwrap_or(false);
+        let message = match (&request.message, &request.parts) {
+            (Some(_), Some(_)) => {
+                return conflict("`message` and `parts` were both given", "give one: `message` for text, `parts` for several parts");
+            }
+            (Some(text), None) => Some(Message::text(text)),
+            (None, Some(parts)) if parts.is_empty() => return Err(Fault::new(code::INVALID_ARGUMENT, "`parts` is empty")),
+            (None, Some(parts)) => Some(Message { parts: parts.clone() }),
+            (None, None) => None,
+        };
+        match (message, request.answer.clone()) {
+            (Some(_), Some(_)) => conflict("a message and `answer` were both given", "give one of them"),
+            (None, None) => {
+                conflict("neither a message nor `answer` was given", "give `answer` for an open question, else `message` or `parts`")
+            }
+            (None, Some(_)) if fork => conflict("`answer` and `fork` were both given", "a question is answered where it was asked"),
+            (None, Some(answer)) => Ok(Self::Answer(answer)),
+            (Some(message), None) => Ok(Self::Say { message, fork }),
+        }
+    }
+}
+
 impl Manager {
     /// `continue_run`
     pub async fn continue_run(&self, caller: &Caller, request: ContinueRequest) -> Result<Continued, Fault> {
         let wait = request.wait_ms;
-        let (run, action) = match (request.message.clone(), request.answer.clone()) {
-            (Some(_), Some(_)) => {
-                return Err(Fault::new(code::CONFLICTING_FIELDS, "`message` and `answer` were both given").hint("give one of them"));
+        let wish = Wish::of(&request)?;
+        let found = self.find(&request.run_id).await?;
+        let (run, action) = match (wish, found) {
+            (Wish::Answer(answer), found) => (self.answer(found, answer).await?, ContinueAction::Answered),
+            (Wish::Say { message, fork: true }, found) => {
+                (self.carry_on(caller, found.view().row, message, true, request.request_key).await?, ContinueAction::Forked)
             }
-            (None, None) => {
-                return Err(Fault::new(code::CONFLICTING_FIELDS, "neither `message` nor `answer` was given")
-                    .hint("give `answer` for an open question, else `message`"));
+            // Its end may be published a moment before it is forgotten.
+            (Wish::Say { message, .. }, Found::Live(live)) if !live.progress().ended => {
+                match self.said_before(&live, &message, request.request_key.as_deref())? {
+                    Some(before) => before,
+                    None => {
+                        self.steer(&live, message, request.timing.unwrap_or_default(), request.request_key).await?;
+                        (live.id, ContinueAction::Steered)
+                    }
+                }
             }
-            (None, Some(answer)) => match self.find(&request.run_id).await? {
-                Found::Live(live) => {
-                    live.say(|reply| Control::Answer(Box::new(answer), reply)).await?;
-                    (live.id, ContinueAction::Answered)
-                }
-                Found::Ended(row) => {
-                    return Err(Fault::new(code::UNKNOWN_QUESTION, format!("run {} has ended; it has no open question", row.id))
-                        .hint("carry it on with `message`"));
-                }
-            },
-            (Some(message), None) => match self.find(&request.run_id).await? {
-                // Its end may be published a moment before it is forgotten.
-                Found::Live(live) if live.progress().ended => {
-                    (self.carry_on(caller, live.view().row, message, request.request_key).await?, ContinueAction::Continued)
-                }
-                Found::Live(live) => {
-                    self.may_steer(&live.with_view(|view| view.row.backend.clone()), live.id, live.progress().status).await?;
-                    live.say(|reply| Control::Steer(message, request.timing.unwrap_or_default(), reply)).await?;
-                    (live.id, ContinueAction::Steered)
-                }
-                Found::Ended(row) => (self.carry_on(caller, *row, message, request.request_key).await?, ContinueAction::Continued),
-            },
+            (Wish::Say { message, .. }, found) => {
+                (self.carry_on(caller, found.view().row, message, false, request.request_key).await?, ContinueAction::Continued)
+            }
         };
         if let (Some(live), Some(ms)) = (self.find_live(run), wait.filter(|ms| *ms > 0)) {
             let _ = tokio::time::timeout(Duration::from_millis(ms), live.ended()).await;
@@ -68,39 +92,108 @@ impl Manager {
         })
     }
 
-    async fn may_steer(&self, backend: &str, run: RunId, status: Status) -> Result<(), Fault> {
+    async fn answer(&self, found: Found, answer: Answer) -> Result<RunId, Fault> {
+        let question = answer.question_id.clone();
+        match found {
+            Found::Live(live) => match live.say(|reply| Control::Answer(Box::new(answer), reply)).await {
+                Ok(_) => Ok(live.id),
+                Err(fault) => Err(self.why_not(live.id, &question, Some(fault))),
+            },
+            Found::Ended(row) => Err(self.why_not(row.id, &question, None)),
+        }
+    }
+
+    /// What a retry of a message to this live run did the first time: it steered it, or it began it (a name means the newest run).
+    fn said_before(&self, live: &Live, message: &Message, key: Option<&str>) -> Result<Option<(RunId, ContinueAction)>, Fault> {
+        let Some(key) = key else { return Ok(None) };
+        if let Some(run) = self.known(&steer_key(key), &said(live.id, message))? {
+            return Ok(Some((run, ContinueAction::Steered)));
+        }
+        let began = carried(&live.view().row, message.clone(), false, Some(key.to_owned()))?;
+        Ok(self.repeated(&began)?.map(|run| (run, ContinueAction::Continued)))
+    }
+
+    /// Says something to a live run, and waits for what its backend says to it.
+    async fn steer(&self, live: &Live, message: Message, timing: Timing, key: Option<String>) -> Result<(), Fault> {
+        let arguments = said(live.id, &message);
+        let (backend, cwd) = live.with_view(|view| (view.row.backend.clone(), view.row.cwd.clone()));
+        let abilities = self.may_steer(&backend, live.id, live.progress().status).await?;
+        // Where the run works, it may be given files; a client that stands elsewhere opens nothing to it.
+        let client = cwd.map(Utf8PathBuf::from);
+        let taker = Taker { backend, abilities, policy: self.policy().clone(), client, artifacts: self.inner.artifacts.clone() };
+        let Parts { parts, inputs } = taker.take(message).await?;
+        live.say(|reply| Control::Steer(Box::new(Steering { parts, inputs, timing }), reply)).await?;
+        if let Some(key) = key {
+            let outcome = serde_json::to_string(&Outcome { run: live.id }).unwrap_or_default();
+            let row = KeyRow { key: steer_key(&key), arguments, outcome, created_at: Millis::now() };
+            // What was said is said, also where that cannot be noted.
+            if let Err(error) = self.inner.ledger.commit(None, vec![Op::PutKey(row)]).await {
+                tracing::warn!(run = %live.id, %error, "a request key could not be kept");
+            }
+        }
+        Ok(())
+    }
+
+    async fn may_steer(&self, backend: &str, run: RunId, status: Status) -> Result<wit::Abilities, Fault> {
         let backend = self.inner.registry.get(backend).await?;
-        let able = backend.description.as_ref().is_some_and(|description| description.abilities.contains(wit::Abilities::STEER));
-        let can = able && matches!(status, Status::Running | Status::InputRequired | Status::AuthRequired);
-        if can {
-            return Ok(());
+        let abilities = backend.description.as_ref().map_or_else(wit::Abilities::empty, |description| description.abilities);
+        let able = abilities.contains(wit::Abilities::STEER);
+        if able && matches!(status, Status::Starting | Status::Running | Status::InputRequired | Status::AuthRequired) {
+            return Ok(abilities);
         }
         let why = if able {
             format!("run {run} is {}", status.word())
         } else {
             format!("backend `{}` takes no message while it runs", backend.name)
         };
-        Err(Fault::new(code::UNSUPPORTED, why).hint("wait for the end of the run (wait_runs), then continue it; or stop it (cancel_run)"))
+        Err(Fault::new(code::UNSUPPORTED, why).hint(
+            "wait for the end of the run (wait_runs), then continue it; or stop it (cancel_run); or give `fork` for a session of its own",
+        ))
     }
 
-    /// A new run of the same session, its request kept but for the message.
-    async fn carry_on(&self, caller: &Caller, row: RunRow, message: String, request_key: Option<String>) -> Result<RunId, Fault> {
+    /// A new run of the same session, or of a fork of it, its request kept but for the message.
+    async fn carry_on(
+        &self,
+        caller: &Caller,
+        row: RunRow,
+        message: Message,
+        fork: bool,
+        request_key: Option<String>,
+    ) -> Result<RunId, Fault> {
         let session = self.session(row.session);
         if session.as_ref().and_then(|session| session.native_id.as_ref()).is_none() {
             return Err(Fault::new(code::NOT_CONTINUABLE, format!("run {} has no conversation that could be carried on", row.id))
                 .hint("start a new run with spawn_run"));
         }
-        let mut request: SpawnRequest =
-            serde_json::from_str(&row.request).map_err(|error| Fault::new(code::INTERNAL, error.to_string()))?;
-        request.prompt = Some(message);
-        request.message = None;
-        request.session_id = Some(row.session.to_string());
-        request.name = None;
-        request.request_key = request_key;
-        request.cwd.clone_from(&row.cwd);
+        let request = carried(&row, message, fork, request_key)?;
         let prior = row.cwd.map(Utf8PathBuf::from);
         let (manager, caller) = (self.clone(), caller.clone());
         let (run, _) = detached(async move { manager.begin(&caller, request, prior.as_deref()).await }).await?;
         Ok(run)
     }
+}
+
+/// The request of a run that carries this one on.
+fn carried(row: &RunRow, message: Message, fork: bool, request_key: Option<String>) -> Result<SpawnRequest, Fault> {
+    let mut request: SpawnRequest = serde_json::from_str(&row.request).map_err(|error| Fault::new(code::INTERNAL, error.to_string()))?;
+    // A text alone is kept as one, so that what is kept reads as it was said.
+    (request.prompt, request.message) = match message.parts.as_slice() {
+        [MessagePart { kind: PartKind::Text, text: Some(text), .. }] => (Some(text.clone()), None),
+        _ => (None, Some(message)),
+    };
+    request.session_id = Some(row.session.to_string());
+    request.fork = fork.then_some(true);
+    request.name = None;
+    request.request_key = request_key;
+    request.cwd.clone_from(&row.cwd);
+    Ok(request)
+}
+
+fn steer_key(key: &str) -> String {
+    format!("steer:{key}")
+}
+
+/// What stands for a message to a run, to know it again.
+fn said(run: RunId, message: &Message) -> String {
+    hash(&format!("{run}{}", serde_json::to_string(message).unwrap_or_default()))
 }

@@ -2,7 +2,9 @@
 
 use serde_json::{Map, Value};
 
+use super::poll::shorten as shorten_value;
 use crate::fault::Fault;
+use crate::run::event::Question;
 use crate::run::inert;
 use crate::run::live::View;
 use crate::run::manager::Manager;
@@ -12,6 +14,8 @@ use crate::run::view::{RunSummary, RunView};
 
 /// A text of the request longer than this is shown as a preview.
 const REQUEST_TEXT: usize = 2 * 1024;
+/// Details of open questions longer than this, of all together, are shown cut.
+pub(super) const QUESTION_TEXT: usize = 4 * 1024;
 /// A text of the result longer than this is shown as a preview.
 const RESULT_TEXT: usize = 6 * 1024;
 
@@ -35,6 +39,8 @@ fn shown(view: View, name: Option<String>) -> RunView {
     let mut request: SpawnRequest = serde_json::from_str(&row.request).unwrap_or_default();
     shorten(&mut request);
     let open = outline.questions.len();
+    let questions = cut_questions(&outline.questions, QUESTION_TEXT);
+    let question = outline.questions.drain(..).next().map(|first| cut_question(first, QUESTION_TEXT));
     RunView {
         run_id: row.id,
         session_id: row.session,
@@ -57,11 +63,28 @@ fn shown(view: View, name: Option<String>) -> RunView {
         result: outline.result.map(|result| cut(result, RESULT_TEXT)),
         error: outline.error,
         usage: outline.usage,
-        question: if open > 0 { Some(outline.questions.swap_remove(0)) } else { None },
+        question,
+        questions,
         open_questions: u32::try_from(open).unwrap_or(u32::MAX),
         receipt: outline.receipt,
         durable,
     }
+}
+
+/// A question whose details are cut where they are long; its event has them whole.
+pub(super) fn cut_question(mut question: Question, max: usize) -> Question {
+    let mut most = max;
+    while question.details.to_string().len() > max && most > 40 {
+        shorten_value(&mut question.details, most);
+        most /= 2;
+    }
+    question
+}
+
+/// The same for several, which share the room.
+fn cut_questions(questions: &[Question], max: usize) -> Vec<Question> {
+    let share = (max / questions.len().max(1)).max(200);
+    questions.iter().cloned().map(|question| cut_question(question, share)).collect()
 }
 
 /// A result whose text is a preview where it is long.

@@ -1,7 +1,7 @@
 //! `list_runs`, `list_backends`, `list_targets`.
 
 use super::get::summary_of;
-use crate::backend::State;
+use crate::backend::{State, TestedProgram};
 use crate::contract::falconer::backend::types as wit;
 use crate::fault::{Fault, code};
 use crate::id::RunId;
@@ -9,7 +9,7 @@ use crate::ledger::RunFilter;
 use crate::run::manager::{Manager, view_of};
 use crate::run::record::ledger_fault;
 use crate::run::request::ListRequest;
-use crate::run::view::{BackendPage, BackendView, RunPage, TargetPage};
+use crate::run::view::{BackendPage, BackendView, ProgramView, RunPage, TargetPage};
 
 /// How many runs a page has when the caller does not say.
 const PAGE: u32 = 20;
@@ -86,6 +86,7 @@ impl Manager {
                 description: description.map(|description| description.description.clone()),
                 capabilities: description.map(|description| words(description.abilities)).unwrap_or_default(),
                 config_schema: description.map(|description| description.config_schema.clone()),
+                programs: description.map(|description| description.programs.iter().map(program).collect()).unwrap_or_default(),
             });
         }
         BackendPage { backends: views }
@@ -95,6 +96,10 @@ impl Manager {
     pub async fn targets(&self) -> TargetPage {
         TargetPage { targets: Vec::new() }
     }
+}
+
+fn program(program: &TestedProgram) -> ProgramView {
+    ProgramView { name: program.name.clone(), tested_from: program.tested_from.to_string(), tested_to: program.tested_to.to_string() }
 }
 
 fn cursor(text: &str) -> Result<(i64, RunId), Fault> {

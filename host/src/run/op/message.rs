@@ -2,11 +2,14 @@
 
 use std::collections::BTreeMap;
 
-use camino::Utf8PathBuf;
+use camino::{Utf8Path, Utf8PathBuf};
 
+use super::base64::from_base64;
+use super::file::{mime_of, path_of, read};
 use crate::contract::falconer::backend::types as wit;
 use crate::fault::{Fault, code};
 use crate::ledger::artifact::Artifacts;
+use crate::policy::Policy;
 use crate::run::record::ledger_fault;
 use crate::run::request::{Message, MessagePart, PartKind};
 
@@ -14,11 +17,25 @@ use crate::run::request::{Message, MessagePart, PartKind};
 const MAX_TEXT: usize = 2 * 1024 * 1024;
 /// One file of a message.
 const MAX_FILE: usize = 16 * 1024 * 1024;
+/// All files of a message.
+const MAX_FILES: usize = 64 * 1024 * 1024;
+/// Parts of a message.
+const MAX_PARTS: usize = 64;
 
 /// A message as a backend gets it.
 pub(super) struct Parts {
     pub(super) parts: Vec<wit::Part>,
     pub(super) inputs: BTreeMap<String, Utf8PathBuf>,
+}
+
+/// What a message is judged by: the backend, what it can take, and where its run may read.
+pub(super) struct Taker {
+    pub(super) backend: String,
+    pub(super) abilities: wit::Abilities,
+    pub(super) policy: Policy,
+    /// The client's own directory, or what stands for it.
+    pub(super) client: Option<Utf8PathBuf>,
+    pub(super) artifacts: Artifacts,
 }
 
 /// The message of a request: `prompt`, `message`, or none.
@@ -33,122 +50,117 @@ pub(super) fn message_of(prompt: Option<&str>, message: Option<&Message>) -> Res
     }
 }
 
-/// Checks a message against what the backend can take, and puts its files aside.
-pub(super) fn parts_of(message: &Message, abilities: wit::Abilities, artifacts: &Artifacts) -> Result<Parts, Fault> {
-    let text: usize = message.parts.iter().filter_map(|part| part.text.as_ref()).map(String::len).sum();
-    if text > MAX_TEXT {
-        return Err(Fault::new(code::INVALID_ARGUMENT, format!("the message has {text} bytes of text; at most {MAX_TEXT} are taken"))
-            .hint("put it into a file in the working directory and name that"));
+impl Taker {
+    /// Checks a message against what the backend can take, and puts its files aside. Its disk work is done elsewhere.
+    pub(super) async fn take(self, message: Message) -> Result<Parts, Fault> {
+        if !message.parts.iter().any(|part| part.kind == PartKind::File) {
+            return self.parts(&message);
+        }
+        match tokio::task::spawn_blocking(move || self.parts(&message)).await {
+            Ok(parts) => parts,
+            Err(error) => Err(Fault::new(code::INTERNAL, format!("a task of the host failed: {error}"))),
+        }
     }
-    let mut inputs = BTreeMap::new();
-    let mut parts = Vec::with_capacity(message.parts.len());
-    for (index, part) in message.parts.iter().enumerate() {
-        parts.push(match part.kind {
-            PartKind::Text => wit::Part::Text(wanted(index, "text", part.text.clone())?),
-            PartKind::Data => wit::Part::Data(wanted(index, "data", part.data.clone())?.to_string()),
-            PartKind::File => wit::Part::File(file(index, part, abilities, artifacts, &mut inputs)?),
-        });
-    }
-    Ok(Parts { parts, inputs })
-}
 
-fn wanted<T>(index: usize, field: &str, value: Option<T>) -> Result<T, Fault> {
-    value.ok_or_else(|| Fault::new(code::INVALID_ARGUMENT, format!("`message.parts[{index}]` has no `{field}`, which its type wants")))
-}
+    fn parts(&self, message: &Message) -> Result<Parts, Fault> {
+        if message.parts.len() > MAX_PARTS {
+            return Err(Fault::new(
+                code::INVALID_ARGUMENT,
+                format!("the message has {} parts; at most {MAX_PARTS} are taken", message.parts.len()),
+            ));
+        }
+        let text: usize = message.parts.iter().filter_map(|part| part.text.as_ref()).map(String::len).sum();
+        if text > MAX_TEXT {
+            return Err(Fault::new(code::INVALID_ARGUMENT, format!("the message has {text} bytes of text; at most {MAX_TEXT} are taken"))
+                .hint("put it into a file in the working directory and name that"));
+        }
+        let mut inputs = BTreeMap::new();
+        let mut parts = Vec::with_capacity(message.parts.len());
+        let mut size = 0;
+        for (index, part) in message.parts.iter().enumerate() {
+            let place = format!("`message.parts[{index}]`");
+            parts.push(match part.kind {
+                PartKind::Text => wit::Part::Text(wanted(&place, "text", part.text.clone())?),
+                PartKind::Data => wit::Part::Data(wanted(&place, "data", part.data.clone())?.to_string()),
+                PartKind::File => {
+                    let file = self.file(&place, part, &mut inputs)?;
+                    size += file.size;
+                    wit::Part::File(file)
+                }
+            });
+            if size > MAX_FILES as u64 {
+                return Err(Fault::new(
+                    code::INVALID_ARGUMENT,
+                    format!("the files of the message have more than {MAX_FILES} bytes together"),
+                ));
+            }
+        }
+        Ok(Parts { parts, inputs })
+    }
 
-fn file(
-    index: usize,
-    part: &MessagePart,
-    abilities: wit::Abilities,
-    artifacts: &Artifacts,
-    inputs: &mut BTreeMap<String, Utf8PathBuf>,
-) -> Result<wit::BlobRef, Fault> {
-    let mime = part.mime_type.clone().unwrap_or_else(|| "application/octet-stream".to_owned());
-    let able = abilities.contains(wit::Abilities::FILES) || (mime.starts_with("image/") && abilities.contains(wit::Abilities::IMAGES));
-    if !able {
-        return Err(Fault::new(code::UNSUPPORTED, format!("`message.parts[{index}]`: this backend takes no files of type {mime}"))
-            .hint("put the file into the working directory and name it in the text"));
-    }
-    if part.uri.is_some() {
-        return Err(
-            Fault::new(code::UNSUPPORTED, format!("`message.parts[{index}].uri` is not fetched")).hint("give the bytes in `bytes_base64`")
-        );
-    }
-    let text = wanted(index, "bytes_base64", part.bytes_base64.as_deref())?;
-    let bytes = from_base64(text).ok_or_else(|| {
-        Fault::new(code::INVALID_ARGUMENT, format!("`message.parts[{index}].bytes_base64` is no base64 (RFC 4648, with padding)"))
-    })?;
-    if bytes.len() > MAX_FILE {
-        return Err(Fault::new(
-            code::INVALID_ARGUMENT,
-            format!("`message.parts[{index}]` has {} bytes; at most {MAX_FILE} are taken", bytes.len()),
-        ));
-    }
-    let stored = artifacts.put(&bytes).map_err(|error| ledger_fault(&error))?;
-    if let Some(path) = artifacts.path(&stored.sha256) {
-        inputs.insert(stored.sha256.clone(), path);
-    }
-    Ok(wit::BlobRef { id: stored.sha256, size: stored.size, mime, file_name: part.name.clone() })
-}
-
-/// RFC 4648 section 4, with padding.
-fn from_base64(text: &str) -> Option<Vec<u8>> {
-    let text = text.as_bytes();
-    if !text.len().is_multiple_of(4) {
-        return None;
-    }
-    let padding = text.iter().rev().take_while(|byte| **byte == b'=').count();
-    if padding > 2 {
-        return None;
-    }
-    let mut out = Vec::with_capacity(text.len() / 4 * 3);
-    let (mut buffer, mut bits) = (0u32, 0);
-    for byte in &text[..text.len() - padding] {
-        let value = match byte {
-            b'A'..=b'Z' => byte - b'A',
-            b'a'..=b'z' => byte - b'a' + 26,
-            b'0'..=b'9' => byte - b'0' + 52,
-            b'+' => 62,
-            b'/' => 63,
-            _ => return None,
+    fn file(&self, place: &str, part: &MessagePart, inputs: &mut BTreeMap<String, Utf8PathBuf>) -> Result<wit::BlobRef, Fault> {
+        // A backend that takes no files at all is asked for none.
+        if let Some(mime) = &part.mime_type {
+            self.able(place, mime)?;
+        } else if !self.abilities.intersects(wit::Abilities::FILES | wit::Abilities::IMAGES) {
+            self.able(place, "any type")?;
+        }
+        let (bytes, named) = match (&part.bytes_base64, &part.uri) {
+            (Some(_), Some(_)) => {
+                return Err(Fault::new(code::CONFLICTING_FIELDS, format!("{place} has both `bytes_base64` and `uri`")).hint("give one"));
+            }
+            (None, None) => {
+                return Err(Fault::new(code::INVALID_ARGUMENT, format!("{place} is a file with neither `uri` nor `bytes_base64`"))
+                    .hint("give `uri` (`file:///…` inside a workspace) or the bytes"));
+            }
+            (Some(text), None) => {
+                let bytes = from_base64(text).ok_or_else(|| {
+                    Fault::new(code::INVALID_ARGUMENT, format!("{place}: `bytes_base64` is no base64 (RFC 4648, with padding)"))
+                })?;
+                if bytes.len() > MAX_FILE {
+                    return Err(too_large(place, bytes.len() as u64));
+                }
+                (bytes, None)
+            }
+            (None, Some(uri)) => {
+                let path = path_of(uri).map_err(|why| {
+                    Fault::new(code::INVALID_ARGUMENT, format!("{place}: `uri` {why}"))
+                        .hint("write `file:///absolute/path`, or give `bytes_base64`")
+                })?;
+                let file = self.policy.file(&self.backend, &path, self.client.as_deref())?;
+                let bytes = read(file, MAX_FILE)
+                    .map_err(|error| Fault::new(code::FILE_NOT_FOUND, format!("{place}: {path} cannot be read: {error}")))?
+                    .map_err(|size| too_large(place, size))?;
+                (bytes, path.file_name().map(str::to_owned))
+            }
         };
-        buffer = (buffer << 6) | u32::from(value);
-        bits += 6;
-        if bits >= 8 {
-            bits -= 8;
-            out.push((buffer >> bits) as u8);
-            buffer &= (1 << bits) - 1;
+        let mime = part.mime_type.clone().unwrap_or_else(|| mime_of(&bytes).to_owned());
+        self.able(place, &mime)?;
+        let stored = self.artifacts.put(&bytes).map_err(|error| ledger_fault(&error))?;
+        if let Some(path) = self.artifacts.path(&stored.sha256) {
+            inputs.insert(stored.sha256.clone(), path);
         }
+        let file_name = part.name.as_deref().map(|name| Utf8Path::new(name).file_name().unwrap_or(name).to_owned()).or(named);
+        Ok(wit::BlobRef { id: stored.sha256, size: stored.size, mime, file_name })
     }
-    Some(out)
+
+    /// Whether the backend takes files of this type.
+    fn able(&self, place: &str, mime: &str) -> Result<(), Fault> {
+        let images = self.abilities.contains(wit::Abilities::IMAGES);
+        if self.abilities.contains(wit::Abilities::FILES) || (images && mime.starts_with("image/")) {
+            return Ok(());
+        }
+        let takes = if images { "; it takes images" } else { "" };
+        Err(Fault::new(code::UNSUPPORTED, format!("{place}: backend `{}` takes no files of {mime}{takes}", self.backend))
+            .hint("put the file into the working directory and name it in the text"))
+    }
 }
 
-/// Bytes that are no text, for an answer.
-pub(super) fn to_base64(bytes: &[u8]) -> String {
-    const LETTERS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-    let mut out = String::with_capacity(bytes.len().div_ceil(3) * 4);
-    for piece in bytes.chunks(3) {
-        let word = piece.iter().fold(0u32, |word, byte| (word << 8) | u32::from(*byte)) << (8 * (3 - piece.len()));
-        for index in 0..4 {
-            let letter = LETTERS[((word >> (18 - 6 * index)) & 63) as usize];
-            out.push(if index <= piece.len() { letter as char } else { '=' });
-        }
-    }
-    out
+fn too_large(place: &str, size: u64) -> Fault {
+    Fault::new(code::INVALID_ARGUMENT, format!("{place} has {size} bytes; at most {MAX_FILE} are taken"))
+        .hint("put the file into the working directory and name it in the text")
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn base64_is_that_of_rfc_4648() {
-        for (plain, coded) in [("", ""), ("f", "Zg=="), ("fo", "Zm8="), ("foo", "Zm9v"), ("foobar", "Zm9vYmFy")] {
-            assert_eq!(to_base64(plain.as_bytes()), coded);
-            assert_eq!(from_base64(coded).unwrap(), plain.as_bytes());
-        }
-        for wrong in ["Zg", "Zg=", "====", "Z g=", "Zm9v\n"] {
-            assert_eq!(from_base64(wrong), None, "{wrong}");
-        }
-    }
+fn wanted<T>(place: &str, field: &str, value: Option<T>) -> Result<T, Fault> {
+    value.ok_or_else(|| Fault::new(code::INVALID_ARGUMENT, format!("{place} has no `{field}`, which its type wants")))
 }

@@ -2,8 +2,11 @@
 
 mod agents;
 mod artifact;
+mod asked;
+mod base64;
 mod cancel;
 mod continue_run;
+mod file;
 mod get;
 mod list;
 mod message;
@@ -11,5 +14,8 @@ mod plan;
 mod poll;
 mod recover;
 mod reopen;
+mod session;
 mod spawn;
 mod wait;
+
+pub use base64::to_base64 as base64;

@@ -17,7 +17,7 @@ impl Manager {
             Err(fault) => return Ok(refused(fault)),
         };
         let cwd = accepted.job.cwd.clone();
-        let config: Value = serde_json::from_str(&accepted.job.config).unwrap_or(Value::Null);
+        let config = self.shown_config(&name, &accepted.job.config);
         let limits = &accepted.limits;
         let limits = json!({
             "wall_s": limits.wall.as_secs(), "idle_s": limits.idle.map(|idle| idle.as_secs()), "memory_bytes": limits.memory,
@@ -55,6 +55,20 @@ impl Manager {
             limits,
             backend_digest: digest,
         })
+    }
+}
+
+impl Manager {
+    /// The config of a plan. What a run cannot choose is the operator's, and may hold what is for nobody else: it is named, not shown.
+    fn shown_config(&self, backend: &str, config: &str) -> Value {
+        let mut config: Value = serde_json::from_str(config).unwrap_or(Value::Null);
+        let allow = &self.policy().config().backend(backend).allow;
+        for (key, value) in config.as_object_mut().into_iter().flatten() {
+            if !allow.contains_key(key) && (value.is_object() || value.is_array()) {
+                *value = Value::from("set by the configuration");
+            }
+        }
+        config
     }
 }
 

@@ -120,7 +120,8 @@ fn shown(row: EventRow, chars: usize) -> Event {
     Event { seq: row.seq, ts: row.ts, kind: EventType::from_word(&row.kind).unwrap_or(EventType::Native), data }
 }
 
-fn shorten(value: &mut Value, max: usize) {
+/// Cuts long texts and lists in a value.
+pub(super) fn shorten(value: &mut Value, max: usize) {
     match value {
         Value::String(text) if text.len() > max => *text = inert::preview(text, max),
         Value::Array(items) => {

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use crate::id::RunId;
 use crate::ledger::RunRow;
-use crate::run::event::EventType;
+use crate::run::event::{Closed, EventType};
 use crate::run::ladder::{broken_down, left_behind};
 use crate::run::live::{Live, StopWish};
 use crate::run::manager::{Manager, view_of};
@@ -165,6 +165,7 @@ impl Manager {
             _ => State::Running,
         });
         record.reopen_items(self.open_items(record.run()));
+        record.close_questions(Closed::Ended);
         record.close_items();
         record.end(ending).await;
         record.submit().await;

@@ -10,8 +10,9 @@ use serde_json::{Value, json};
 use tokio::sync::mpsc;
 
 use super::get::cut;
-use super::message::{message_of, parts_of};
-use crate::backend::{Backend, State};
+use super::message::{Taker, message_of};
+use super::session::name_taken;
+use crate::backend::{Backend, Schema, State};
 use crate::capability::RunLog;
 use crate::clock::Millis;
 use crate::config::Limits;
@@ -19,6 +20,7 @@ use crate::contract::falconer::backend::types as wit;
 use crate::fault::{Fault, code};
 use crate::id::{RunId, SessionId};
 use crate::ledger::{EventRow, KeyRow, LedgerError, Op, RunRow, RunUpdate, SessionRow};
+use crate::policy::Place;
 use crate::run::assignment::{Assignment, Permits, Turn};
 use crate::run::event::EventType;
 use crate::run::limits::{asked, can_be_held};
@@ -52,8 +54,8 @@ pub(super) struct Accepted {
 
 /// What a request key led to.
 #[derive(Debug, Serialize, Deserialize)]
-struct Outcome {
-    run: RunId,
+pub(super) struct Outcome {
+    pub(super) run: RunId,
 }
 
 impl Manager {
@@ -95,14 +97,15 @@ impl Manager {
         if self.is_closing() {
             return Err(Fault::new(code::SHUTTING_DOWN, "the host is ending and takes no new work").retryable());
         }
-        if let Some(session) = request.session_id.as_deref().and_then(|text| text.parse().ok()) {
+        // A fork only reads what the session has written; it needs no line and no proof.
+        if !request.fork.unwrap_or(false)
+            && let Some(session) = request.session_id.as_deref().and_then(|text| text.parse().ok())
+        {
             self.reopen(session).await?;
         }
         let key = request.request_key.as_ref().map(|key| format!("spawn:{key}"));
         let arguments = hash(&serde_json::to_string(&request).unwrap_or_default());
-        if let Some(key) = &key
-            && let Some(run) = self.known(key, &arguments)?
-        {
+        if let Some(run) = self.repeated(&request)? {
             return Ok((run, true));
         }
         let queued = self.policy().config().host.queued as usize;
@@ -121,7 +124,8 @@ impl Manager {
             Err(fault) => return known(fault),
         };
         let row = self.row_of(&accepted);
-        let ops = ops_of(&accepted.session, &row, key.as_deref(), &arguments);
+        let forked_from = accepted.job.session.as_ref().filter(|prior| prior.fork).map(|prior| prior.id.as_str());
+        let ops = ops_of(&accepted.session, &row, forked_from, key.as_deref(), &arguments);
         // In the list before it is on disk: whoever finds its row finds it alive.
         let run = row.id;
         let (live, ear) = Live::new(row);
@@ -138,8 +142,14 @@ impl Manager {
         Ok((run, false))
     }
 
+    /// The run that this very request led to before, if it has a key that is known.
+    pub(super) fn repeated(&self, request: &SpawnRequest) -> Result<Option<RunId>, Fault> {
+        let Some(key) = &request.request_key else { return Ok(None) };
+        self.known(&format!("spawn:{key}"), &hash(&serde_json::to_string(request).unwrap_or_default()))
+    }
+
     /// The run that a request key led to, if it is known.
-    fn known(&self, key: &str, arguments: &str) -> Result<Option<RunId>, Fault> {
+    pub(super) fn known(&self, key: &str, arguments: &str) -> Result<Option<RunId>, Fault> {
         let Some(row) = self.inner.ledger.key(key).map_err(|error| ledger_fault(&error))? else { return Ok(None) };
         if row.arguments != arguments {
             return Err(Fault::new(code::REQUEST_KEY_CONFLICT, "the request key was used with other arguments")
@@ -165,8 +175,8 @@ impl Manager {
         };
         let output_schema = request.output_schema.clone().map(Value::Object);
         if let Some(schema) = &output_schema {
-            jsonschema::validator_for(schema)
-                .map_err(|error| Fault::new(code::INVALID_ARGUMENT, format!("`output_schema` is no JSON Schema 2020-12: {error}")))?;
+            Schema::compile(schema)
+                .map_err(|why| Fault::new(code::INVALID_ARGUMENT, format!("`output_schema` is no JSON Schema 2020-12: {why}")))?;
             able(wit::Abilities::STRUCTURED_OUTPUT, "give structured output")?;
         }
         if request.metadata.as_ref().is_some_and(|map| serde_json::to_string(map).is_ok_and(|text| text.len() > MAX_METADATA)) {
@@ -175,9 +185,10 @@ impl Manager {
         let instructions = self.instructions(&request)?;
         // Inside a run the client's own directory counts for nothing: the parent's is the ceiling.
         let parent_cwd = parent.as_ref().and_then(|parent| parent.with_view(|view| view.row.cwd.clone())).map(Utf8PathBuf::from);
+        let prior_cwd = prior_cwd.map(Utf8Path::to_owned).or_else(|| self.cwd_of_session(&request));
         let client = match (&parent, prior_cwd) {
             (Some(_), _) => parent_cwd,
-            (None, Some(prior)) => Some(prior.to_owned()),
+            (None, Some(prior)) => Some(prior),
             (None, None) => caller.cwd.clone(),
         };
         let cwd = policy.cwd(&backend.name, request.cwd.as_deref(), client.as_deref())?;
@@ -185,22 +196,29 @@ impl Manager {
             return Err(Fault::new(code::CWD_REQUIRED, "the run needs a working directory, and the client's own cannot be one")
                 .hint("give `cwd`: an absolute directory inside a granted workspace"));
         }
-        let config = policy.config_of_run(&backend.name, request.config.as_ref())?;
-        backend.check_config(&config)?;
+        let mut config = policy.config_of_run(&backend.name, request.config.as_ref())?;
+        backend.check_config(&config, request.config.as_ref())?;
+        backend.replace_directories(&mut config, &mut |pointer, text| {
+            policy.directory(&backend.name, &Place::of_config(pointer), text, client.as_deref()).map(Utf8PathBuf::into_string)
+        })?;
         let limits = policy.limits(&backend.name, &asked(&request))?;
         can_be_held(&self.inner.ground, &backend.name, &limits.tree).await?;
-        let session = self.session_for(&request, &backend)?;
-        if session.native_id.is_some() || request.session_id.is_some() {
-            able(wit::Abilities::RESUME, "continue a session")?;
+        let (session, prior) = self.session_for(&request, &backend)?;
+        match &prior {
+            Some(prior) if prior.fork => able(wit::Abilities::FORK_SESSION, "fork a session")?,
+            Some(_) => able(wit::Abilities::RESUME, "continue a session")?,
+            None => {}
         }
         let message = message_of(request.prompt.as_deref(), request.message.as_ref())?;
-        let parts = parts_of(&message, abilities, &self.inner.artifacts)?;
+        let taker = Taker {
+            backend: backend.name.clone(),
+            abilities,
+            policy: policy.clone(),
+            client: client.clone(),
+            artifacts: self.inner.artifacts.clone(),
+        };
+        let parts = taker.take(message).await?;
         let ask_ms = u32::try_from(policy.config().stop.ask.as_millis()).unwrap_or(u32::MAX);
-        let prior = request.session_id.as_ref().map(|_| wit::PriorSession {
-            id: session.id.to_string(),
-            native_id: session.native_id.clone().unwrap_or_default(),
-            fork: false,
-        });
         let job = wit::Job {
             run_id: RunId::random().to_string(),
             life: 1,
@@ -266,49 +284,6 @@ impl Manager {
                 profile.instructions(name).map(Some)
             }
         }
-    }
-
-    /// The session of a run: the one it continues, or a new one.
-    fn session_for(&self, request: &SpawnRequest, backend: &Backend) -> Result<SessionRow, Fault> {
-        if let Some(name) = &request.name {
-            good_name(name)?;
-        }
-        let now = Millis::now();
-        let Some(text) = &request.session_id else {
-            if let Some(name) = &request.name
-                && self.inner.ledger.session_named(name).map_err(|error| ledger_fault(&error))?.is_some()
-            {
-                return Err(name_taken(name));
-            }
-            return Ok(SessionRow {
-                id: SessionId::random(),
-                backend: backend.name.clone(),
-                name: request.name.clone(),
-                native_id: None,
-                created_at: now,
-                updated_at: now,
-            });
-        };
-        let id: SessionId =
-            text.parse().map_err(|error| Fault::new(code::INVALID_ARGUMENT, format!("`session_id`: {error}")).hint("get_run gives it"))?;
-        let mut session =
-            self.inner.ledger.session(id).map_err(|error| ledger_fault(&error))?.ok_or_else(|| {
-                Fault::new(code::UNKNOWN_SESSION, format!("no session is called {id}")).hint("list_runs shows the sessions")
-            })?;
-        if session.backend != backend.name {
-            return Err(Fault::new(code::INVALID_ARGUMENT, format!("session {id} belongs to backend `{}`", session.backend)));
-        }
-        match (&session.name, &request.name) {
-            (Some(old), Some(new)) if old != new => {
-                return Err(
-                    Fault::new(code::CONFLICTING_FIELDS, format!("session {id} is called `{old}` already")).hint("leave `name` out")
-                );
-            }
-            (None, Some(new)) => session.name = Some(new.clone()),
-            _ => {}
-        }
-        session.updated_at = now;
-        Ok(session)
     }
 
     fn row_of(&self, accepted: &Accepted) -> RunRow {
@@ -419,7 +394,7 @@ pub(super) async fn detached<T: Send + 'static>(work: impl Future<Output = Resul
     }
 }
 
-fn ops_of(session: &SessionRow, row: &RunRow, key: Option<&str>, arguments: &str) -> Vec<Op> {
+fn ops_of(session: &SessionRow, row: &RunRow, forked_from: Option<&str>, key: Option<&str>, arguments: &str) -> Vec<Op> {
     let first = EventRow {
         run: row.id,
         seq: 1,
@@ -427,7 +402,7 @@ fn ops_of(session: &SessionRow, row: &RunRow, key: Option<&str>, arguments: &str
         kind: EventType::RunStarted.word().to_owned(),
         data: json!({
             "backend": row.backend, "backend_digest": row.digest, "session_id": row.session, "status": row.status,
-            "cwd": row.cwd, "target": row.target, "parent_run_id": row.parent, "life": row.life,
+            "cwd": row.cwd, "target": row.target, "parent_run_id": row.parent, "life": row.life, "forked_from": forked_from,
         })
         .to_string(),
     };
@@ -453,23 +428,6 @@ fn ops_of(session: &SessionRow, row: &RunRow, key: Option<&str>, arguments: &str
         ops.insert(0, Op::PutKey(KeyRow { key: key.to_owned(), arguments: arguments.to_owned(), outcome, created_at: row.created_at }));
     }
     ops
-}
-
-fn name_taken(name: &str) -> Fault {
-    Fault::new(code::NAME_TAKEN, format!("`{name}` is the name of another session"))
-        .hint(format!("choose another name, or go on with that session: continue_run with run_id `{name}`"))
-}
-
-/// Names: 1 to 64 of lower-case letters, digits, `.`, `_`, `-`, beginning with a letter or digit, and no id.
-fn good_name(name: &str) -> Result<(), Fault> {
-    let first = name.bytes().next().is_some_and(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit());
-    let rest = name.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || matches!(byte, b'.' | b'_' | b'-'));
-    let id = ["run_", "ses_", "grp_", "msg_"].iter().any(|prefix| name.starts_with(prefix));
-    if first && rest && !id && name.len() <= 64 {
-        return Ok(());
-    }
-    Err(Fault::new(code::INVALID_ARGUMENT, "`name` is no name")
-        .hint("1 to 64 lower-case letters, digits, `.`, `_` or `-`, beginning with a letter or digit, not with `run_`, `ses_`, `grp_`"))
 }
 
 fn no_target(request: &SpawnRequest, backend: &Backend) -> Result<(), Fault> {

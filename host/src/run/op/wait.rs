@@ -6,7 +6,7 @@ use futures::StreamExt;
 use futures::stream::FuturesUnordered;
 use tokio::time::Instant;
 
-use super::get::{cut, status_of};
+use super::get::{cut, cut_question, status_of};
 use crate::fault::{Fault, code};
 use crate::id::{GroupId, RunId};
 use crate::ledger::RunFilter;
@@ -104,7 +104,8 @@ fn waited(view: View, share: usize) -> Waited {
         ready: status.is_terminal() || status.needs_answer(),
         last_seq: row.last_seq,
         summary: row.summary,
-        question: if outline.questions.is_empty() { None } else { Some(outline.questions.swap_remove(0)) },
+        open_questions: u32::try_from(outline.questions.len()).unwrap_or(u32::MAX),
+        question: outline.questions.drain(..).next().map(|question| cut_question(question, share)),
         result: outline.result.map(|result| cut(result, share)),
         error: outline.error,
     }

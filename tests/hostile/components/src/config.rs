@@ -69,6 +69,15 @@ pub enum Mode {
     Tick,
     /// Asks a question and gives the answer back.
     Ask,
+    /// Asks `n` questions at once (the last as `auth` where `text` is that; the first is withdrawn after `every_ms` where `text`
+    /// is `withdraw`), and ends when each was answered.
+    AskMany,
+    /// Leaves a command, a tool and a question open, after two reports of usage; ends at once where `text` is `finish`.
+    LeaveOpen,
+    /// Gives `text` back as its structured answer; nothing where it is empty.
+    Structured,
+    /// Gives `dirs` back, one a line.
+    Dirs,
     /// `n` steps with a checkpoint of `size` bytes.
     Checkpoint,
     /// One child: `program`, `args`, `stdin`; its output as events; ends with it. Other modes have a child too where
@@ -113,6 +122,9 @@ pub struct Config {
     pub args: Vec<String>,
     #[serde(default)]
     pub stdin: Option<String>,
+    /// Directories inside the workspaces.
+    #[serde(default)]
+    pub dirs: Vec<String>,
     /// Names that the grant passes through.
     #[serde(default)]
     pub env: Vec<String>,
@@ -151,6 +163,7 @@ pub const SCHEMA: &str = r#"{
     "program": { "type": "string" },
     "args": { "type": "array", "items": { "type": "string" } },
     "stdin": { "type": "string" },
+    "dirs": { "type": "array", "items": { "type": "string", "format": "falconer-directory" } },
     "env": { "type": "array", "items": { "type": "string" } },
     "secrets": { "type": "array", "items": { "type": "string" } }
   }

@@ -1,10 +1,11 @@
 //! Modes that keep to the contract.
 
-use crate::bindings::falconer::backend::process;
+use crate::asking::Asking;
 use crate::bindings::falconer::backend::types::{
     Answer, Choice, CommandStart, Completion, Draft, Event, Failure, ItemStatus, Job, Next, Outcome, OutputKind, Part, PlannedAction,
     PlannedCommand, Question, QuestionKind, Received, Step,
 };
+use crate::bindings::falconer::backend::{blobs, process};
 use crate::config::{Config, Mode};
 use crate::events::{finished, message, native, output};
 use crate::failure;
@@ -21,6 +22,8 @@ pub struct Work {
     /// The native session: a number of turns, so that a resumed one shows that it remembers.
     turns: u32,
     resumed: Option<String>,
+    forked: bool,
+    asking: Asking,
     done: u64,
     said_session: bool,
     answer: Option<String>,
@@ -53,24 +56,34 @@ pub fn plan(config: &Config) -> Draft {
 fn text_of(part: &Part) -> String {
     match part {
         Part::Text(text) | Part::Data(text) => text.clone(),
-        Part::File(blob) => format!("{} bytes of {}", blob.size, blob.mime),
+        Part::File(blob) => {
+            let bytes = blobs::read(&blob.id, 0, 64).unwrap_or_default();
+            let name = blob.file_name.as_deref().unwrap_or("nameless");
+            format!("[{name}: {} bytes of {}: {}]", blob.size, blob.mime, String::from_utf8_lossy(&bytes))
+        }
     }
 }
 
-fn step(events: Vec<Event>, next: Next) -> Step {
+pub fn step(events: Vec<Event>, next: Next) -> Step {
     Step { events, checkpoint: None, next }
 }
 
-fn completed(text: impl Into<String>) -> Next {
+pub fn completed(text: impl Into<String>) -> Next {
     Next::Finished(Outcome::Completed(Completion { text: Some(text.into()), structured: None }))
+}
+
+fn structured(config: &Config) -> Next {
+    let structured = Some(config.text.clone()).filter(|text| !text.is_empty());
+    Next::Finished(Outcome::Completed(Completion { text: Some("as told".into()), structured }))
 }
 
 impl Work {
     pub fn begin(config: &Config, job: Job) -> Result<Self, Failure> {
         let prompt = job.message.iter().map(text_of).collect::<Vec<_>>().join("\n");
+        let forked = job.session.as_ref().is_some_and(|session| session.fork);
         let resumed = job.session.map(|session| session.native_id);
         let turns = resumed.as_deref().and_then(|id| id.rsplit('-').next()?.parse().ok()).unwrap_or(0);
-        let mut work = Self { prompt, turns, resumed, ..Self::default() };
+        let mut work = Self { prompt, turns, resumed, forked, ..Self::default() };
         // Every mode may have a child beside it; `many_children` starts its own.
         if !config.program.is_empty() && config.mode != Mode::ManyChildren {
             work.child = Some(Child::start(config)?);
@@ -87,12 +100,22 @@ impl Work {
     }
 
     pub fn reply(&mut self, answer: Answer) -> Result<(), Failure> {
+        let answer = match self.asking.take(answer) {
+            Some(answer) => answer,
+            None => return Ok(()),
+        };
         self.answer = Some(match answer {
             Answer::Chosen(chosen) => {
                 format!("chosen {} {}", chosen.choices.join("+"), chosen.text.or(chosen.data).unwrap_or_default())
             }
             Answer::Dismissed(withdrawal) => format!("dismissed {}", withdrawal.reason),
-            Answer::Message(steering) => format!("steered {}", steering.message.iter().map(text_of).collect::<String>()),
+            Answer::Message(steering) => {
+                let text = steering.message.iter().map(text_of).collect::<String>();
+                if text.starts_with("refuse") {
+                    return Err(failure("not_now", "told to refuse"));
+                }
+                format!("steered {text}")
+            }
         });
         Ok(())
     }
@@ -103,6 +126,10 @@ impl Work {
             Mode::Flood => self.flood(config),
             Mode::Tick => self.tick(config),
             Mode::Ask => self.ask(config),
+            Mode::AskMany => self.asking.poll(config),
+            Mode::LeaveOpen => self.asking.leave_open(config),
+            Mode::Structured => step(Vec::new(), structured(config)),
+            Mode::Dirs => step(Vec::new(), completed(config.dirs.join("\n"))),
             Mode::Checkpoint => self.checkpoint(config),
             Mode::Spawn => self.child.as_mut().map_or_else(|| step(Vec::new(), completed("no child")), |child| child.poll(config)),
             Mode::SpawnDeaf => self.child_without_end(config),
@@ -128,8 +155,9 @@ impl Work {
 
     fn echo(&mut self) -> Step {
         self.turns += 1;
-        let id = format!("native-{}", self.turns);
+        let id = if self.forked { format!("forked-{}", self.turns) } else { format!("native-{}", self.turns) };
         let text = match &self.resumed {
+            Some(before) if self.forked => format!("{} (beside {before})", self.prompt),
             Some(before) => format!("{} (after {before})", self.prompt),
             None => self.prompt.clone(),
         };

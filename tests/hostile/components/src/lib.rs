@@ -4,6 +4,7 @@ mod bindings {
     wit_bindgen::generate!({ path: "../../../wit", world: "backend" });
 }
 mod abuse;
+mod asking;
 mod config;
 mod events;
 mod honest;
@@ -11,7 +12,7 @@ mod honest;
 use std::cell::RefCell;
 
 use bindings::exports::falconer::backend::adapter::{Answer, Draft, Failure, Guest, Info, Job, Step};
-use bindings::falconer::backend::types::{Abilities, Completion, Next, Outcome, Stopped};
+use bindings::falconer::backend::types::{Abilities, Completion, Next, Outcome, ProgramInfo, Stopped};
 use config::{Config, Mode};
 use honest::Work;
 
@@ -35,9 +36,20 @@ impl Guest for Hostile {
             title: "Hostile".into(),
             version: env!("CARGO_PKG_VERSION").into(),
             description: "Does what `mode` says, mostly badly. For tests.".into(),
-            abilities: Abilities::RESUME | Abilities::ASK | Abilities::STEER,
+            abilities: Abilities::RESUME
+                | Abilities::FORK_SESSION
+                | Abilities::ASK
+                | Abilities::STEER
+                | Abilities::STRUCTURED_OUTPUT
+                | Abilities::IMAGES,
             config_schema: config::SCHEMA.into(),
             target_schema: None,
+            programs: vec![ProgramInfo {
+                name: "tool".into(),
+                version_args: vec!["--version".into()],
+                tested_from: "1.9".into(),
+                tested_to: "1.10.2".into(),
+            }],
         }
     }
 
