@@ -2,25 +2,14 @@
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use falconer_backend::{ChangeKind, Event, ExitStatus, ItemStatus, JsonLine, Outcome};
-use serde_json::Value;
+use falconer_backend::{Answer, ChangeKind, Event, ExitStatus, ItemStatus, JsonLine, Outcome, QuestionAnswer};
+use serde_json::{Value, json};
 
-use crate::incoming::Incoming;
-use crate::session::{Effects, Session};
-
-/// Types that say nothing to us, by type and subtype.
-const IGNORED: [(&str, &str); 7] = [
-    ("system", "ui_invalidate"),
-    ("system", "status"),
-    ("system", "task_updated"),
-    ("system", "thinking_tokens"),
-    ("command_lifecycle", ""),
-    ("control_response", ""),
-    ("keep_alive", ""),
-];
+use crate::effects::Effects;
+use crate::session::{Session, Setup};
 
 /// What a stream left behind.
 #[derive(Debug)]
@@ -33,12 +22,18 @@ struct Replay {
 
 impl Replay {
     fn of(name: &str) -> Self {
-        Self::read(&Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/streams").join(format!("{name}.jsonl")))
+        Self::read(&stream(name))
     }
 
     fn read(file: &Path) -> Self {
-        let mut session = Session::new(false, Duration::from_secs(600));
+        Self::with(file, true)
+    }
+
+    /// `asks`: what the program asks becomes a question, which is answered as the recorded client did.
+    fn with(file: &Path, asks: bool) -> Self {
+        let mut session = session(Setup { asks, ..Setup::default() });
         let (mut events, mut written, mut closed, mut exit) = (Vec::new(), Vec::new(), false, None);
+        let (mut asked, mut latest) = (Vec::new(), String::new());
         for row in fs::read_to_string(file).unwrap().lines() {
             let mut row: Value = serde_json::from_str(row).unwrap();
             let now = Duration::from_secs_f64(row["t"].as_f64().unwrap());
@@ -46,7 +41,9 @@ impl Replay {
             let mut out = Effects::default();
             match row["dir"].as_str().unwrap() {
                 "out" => {
-                    check_known(&message);
+                    if message["type"] == "control_request" {
+                        message["request_id"].as_str().unwrap().clone_into(&mut latest);
+                    }
                     let line = JsonLine::parse(message.to_string().as_bytes()).unwrap();
                     session.line(line, now, &mut out);
                 }
@@ -54,16 +51,26 @@ impl Replay {
                 "in" if message["request"]["subtype"] == "interrupt" => session.cancel(now, &mut out),
                 // What was sent after the session was told to end is not ours.
                 "in" if message["type"] == "user" && closed => break,
+                "in" if message["type"] == "user" => session.sent(message["uuid"].as_str().unwrap_or_default()),
+                "in" if message["type"] == "control_response" => answer(&mut session, &message, &asked, now, &mut out),
                 "meta" => exit = message["exit"].as_i64().map(|code| i32::try_from(code).unwrap()).or(exit),
                 _ => {}
             }
             session.tick(now, &mut out);
             closed |= out.close;
             written.extend(out.lines.iter().map(|line| serde_json::from_str::<Value>(line).unwrap()));
-            events.extend(out.events.pending().events);
+            for event in out.events.pending().events {
+                if let Event::Asked(question) = &event {
+                    asked.push((latest.clone(), question.id.clone()));
+                }
+                events.push(event);
+            }
         }
         let status = exit.map(|code| if code < 0 { ExitStatus::Signalled(-code) } else { ExitStatus::Code(code) });
-        Self { events, written, closed, outcome: session.outcome(status) }
+        let mut last = Effects::default();
+        let outcome = session.outcome(status, &mut last.events);
+        events.extend(last.events.pending().events);
+        Self { events, written, closed, outcome }
     }
 
     fn code(&self) -> &str {
@@ -83,11 +90,37 @@ impl Replay {
     }
 }
 
-fn check_known(message: &Value) {
-    if Incoming::read(message.clone()) == Incoming::Other {
-        let kind = (message["type"].as_str().unwrap_or_default(), message["subtype"].as_str().unwrap_or_default());
-        assert!(IGNORED.contains(&kind), "{message}");
-    }
+/// A recorded stream.
+fn stream(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/streams").join(format!("{name}.jsonl"))
+}
+
+/// A session as most tests want it.
+fn session(setup: Setup) -> Session {
+    let background_wait = if setup.background_wait.is_zero() { Duration::from_secs(600) } else { setup.background_wait };
+    Session::new(Setup { run: "run_test".to_owned(), background_wait, ..setup })
+}
+
+/// Answers as the recorded client did.
+fn answer(session: &mut Session, response: &Value, asked: &[(String, String)], now: Duration, out: &mut Effects) {
+    let response = &response["response"];
+    let Some((_, question)) = asked.iter().find(|(request, _)| response["request_id"] == **request) else { return };
+    let said = &response["response"];
+    let allowed = said["behavior"] == "allow";
+    let choice = match (allowed, said["updatedPermissions"].is_array()) {
+        (true, true) => "allow_session",
+        (true, false) => "allow",
+        (false, _) => "deny",
+    };
+    let input = Some(&said["updatedInput"]).filter(|input| allowed && input.is_object());
+    let chosen = QuestionAnswer {
+        question: question.clone(),
+        choices: vec![choice.to_owned()],
+        text: said["message"].as_str().map(str::to_owned),
+        data: input.map(|input| json!({ "input": input }).to_string()),
+        reason: None,
+    };
+    session.answer(Answer::Chosen(chosen), now, out).unwrap();
 }
 
 /// What holds of every stream: ids are unique and closed once, output has no gap, nothing is over its limit.
@@ -145,8 +178,8 @@ fn every_stream_ends_as_it_should() {
         "err-nokey" => "auth_required",
         "err-resume-unknown" | "sess-resume-nopersist" => "session_not_found",
         "err-unreachable" => "api_unreachable",
-        "feat-schema-bad" => "structured_output_failed",
-        "feat-schema-invalid-schema" => "agent_exited",
+        "feat-schema-bad" => "output_invalid",
+        "feat-schema-invalid-schema" => "invalid_argument",
         "sess-dup-session-id" => "session_in_use",
         name if name.starts_with("sig-") => "no result",
         _ => "completed",
@@ -260,14 +293,15 @@ fn an_interrupt_is_followed_by_the_end_of_the_session() {
 }
 
 #[test]
-fn what_needs_a_permission_is_refused_at_once() {
-    let replay = Replay::of("feat-state-ask");
+fn what_needs_a_permission_is_refused_at_once_where_nobody_is_asked() {
+    let replay = Replay::with(&stream("feat-state-ask"), false);
     let answer = &replay.written[0]["response"]["response"];
     assert_eq!(answer["behavior"], "deny");
-    assert!(answer["message"].as_str().unwrap().contains("nobody can be asked"));
+    assert!(answer["message"].as_str().unwrap().contains("obody can be asked"));
     let declined = replay.events.iter().any(|event| matches!(event, Event::CommandFinished(end) if end.status == ItemStatus::Declined));
     assert!(declined);
     assert!(replay.events.iter().any(|event| matches!(event, Event::Notice(notice) if notice.code == "permission_denied")));
+    assert!(!replay.events.iter().any(|event| matches!(event, Event::Asked(_))));
 }
 
 #[test]
@@ -281,7 +315,7 @@ fn retries_are_told_and_a_recovery_is_a_success() {
 
 #[test]
 fn silence_after_a_result_is_the_end() {
-    let mut session = Session::new(false, Duration::from_secs(5));
+    let mut session = session(Setup { background_wait: Duration::from_secs(5), ..Setup::default() });
     let mut out = Effects::default();
     let line = |text: &str| JsonLine::parse(text.as_bytes()).unwrap();
     let at = Duration::from_secs;
@@ -293,12 +327,12 @@ fn silence_after_a_result_is_the_end() {
     assert!(out.close);
     assert!(!session.overdue(until));
     assert!(session.overdue(session.deadline().unwrap()));
-    assert!(matches!(session.outcome(None), Outcome::Completed(done) if done.text.as_deref() == Some("yes")));
+    assert!(matches!(session.outcome(None, &mut out.events), Outcome::Completed(done) if done.text.as_deref() == Some("yes")));
 }
 
 #[test]
 fn what_never_ends_in_the_background_is_stopped() {
-    let mut session = Session::new(false, Duration::from_secs(5));
+    let mut session = session(Setup { background_wait: Duration::from_secs(5), ..Setup::default() });
     let mut out = Effects::default();
     let line = |text: &str| JsonLine::parse(text.as_bytes()).unwrap();
     let at = Duration::from_secs;
@@ -308,5 +342,5 @@ fn what_never_ends_in_the_background_is_stopped() {
     assert_eq!(session.deadline(), Some(at(7)));
     session.tick(at(7), &mut out);
     assert!(out.lines[0].contains("end_session"));
-    assert!(matches!(session.outcome(Some(ExitStatus::Code(0))), Outcome::Completed(_)));
+    assert!(matches!(session.outcome(Some(ExitStatus::Code(0)), &mut out.events), Outcome::Completed(_)));
 }
