@@ -153,11 +153,18 @@ mod tests {
 
     #[test]
     fn values_are_never_flags() {
-        let config = r#"{"model": "-m", "allowed_tools": ["Bash", "Read"], "add_dirs": ["/a b", "/c"], "max_turns": 3, "max_budget_usd": 0.5}"#;
+        let config =
+            r#"{"model": "-m", "allowed_tools": ["Bash", "Read"], "add_dirs": ["/a b", "/c"], "max_turns": 3, "max_budget_usd": 0.5}"#;
         let args = of(config, None).unwrap();
-        for arg in
-            ["--model=-m", "--allowedTools=Bash", "--allowedTools=Read", "--add-dir=/a b", "--add-dir=/c", "--max-turns=3", "--max-budget-usd=0.5"]
-        {
+        for arg in [
+            "--model=-m",
+            "--allowedTools=Bash",
+            "--allowedTools=Read",
+            "--add-dir=/a b",
+            "--add-dir=/c",
+            "--max-turns=3",
+            "--max-budget-usd=0.5",
+        ] {
             assert!(has(&args, arg), "{args:?}");
         }
     }

@@ -15,6 +15,8 @@ mod incoming;
 mod map;
 mod mcp;
 mod message;
+#[cfg(test)]
+mod native;
 mod outgoing;
 mod patch;
 mod question;
@@ -30,8 +32,8 @@ use std::time::{Duration, Instant};
 
 use falconer_backend::bindings::falconer::backend::blobs;
 use falconer_backend::{
-    Answer, Backend, BlobRef, Command, Draft, ExitStatus, Failure, Info, Job, JsonLines, Lines, Outbox, Outcome, PIECE, Pipe, Polled, Process,
-    Severity, Step, log, secret,
+    Answer, Backend, BlobRef, Command, Draft, ExitStatus, Failure, Info, Job, JsonLines, Lines, Outbox, Outcome, PIECE, Pipe, Polled,
+    Process, Severity, Step, log, secret,
 };
 
 use crate::config::{Config, PermissionMode};
@@ -155,8 +157,9 @@ impl Backend for Claude {
         let now = self.begun.elapsed();
         let mut out = std::mem::take(&mut self.pending);
         let taken = match answer {
-            Answer::Message(steering) => message::content(&steering.message, blob)
-                .and_then(|content| self.session.steer(steering, content, now, &mut out)),
+            Answer::Message(steering) => {
+                message::content(&steering.message, blob).and_then(|content| self.session.steer(steering, content, now, &mut out))
+            }
             answer => self.session.answer(answer, now, &mut out),
         };
         self.write(&mut out);

@@ -87,7 +87,10 @@ mod tests {
         let value: Value = serde_json::from_str(&both.config.unwrap()).unwrap();
         assert_eq!(value["mcpServers"]["web"]["type"], "http");
         assert_eq!(value["mcpServers"]["db"]["env"]["TOKEN"], "${DB_TOKEN}");
-        assert_eq!((&value["mcpServers"]["db"]["env"]["SAME"], &value["mcpServers"]["web"]["headers"]["X-Key"]), (&json!("${SAME}"), &json!("${WEB_KEY}")));
+        assert_eq!(
+            (&value["mcpServers"]["db"]["env"]["SAME"], &value["mcpServers"]["web"]["headers"]["X-Key"]),
+            (&json!("${SAME}"), &json!("${WEB_KEY}"))
+        );
         let failure = servers(&config(&format!("{{{catalog}, \"mcp_servers\": [\"mail\"]}}"))).unwrap_err();
         assert_eq!(failure.code, "invalid_argument");
         assert!(failure.message.contains("there are: db, web"), "{}", failure.message);

@@ -34,9 +34,8 @@ pub fn of_result(result: &TurnResult) -> Failure {
         ("max_turns", _) | (_, "error_max_turns") => Failure::new("max_turns", said).with_hint("raise max_turns, or continue the session"),
         ("budget_exhausted", _) | (_, "error_max_budget_usd") => Failure::new("budget_exceeded", said).with_hint("raise max_budget_usd"),
         ("prompt_too_long", _) => Failure::new("prompt_too_long", said).with_hint("start a new session, or send less"),
-        ("structured_output_retry_exhausted", _) | (_, "error_max_structured_output_retries") => {
-            Failure::new("output_invalid", said).with_hint("say in the message what the answer is to hold, or make the output_schema simpler")
-        }
+        ("structured_output_retry_exhausted", _) | (_, "error_max_structured_output_retries") => Failure::new("output_invalid", said)
+            .with_hint("say in the message what the answer is to hold, or make the output_schema simpler"),
         ("api_error", _) => Failure::new("api_error", said).retryable().with_hint("run again, or continue the session"),
         (reason, _) if reason.starts_with("aborted_") => Failure::new("interrupted", "the turn was cut short"),
         _ => Failure::new("agent_error", said),

@@ -30,7 +30,8 @@ fn errors_of_the_api_end_or_recover_as_they_should() {
         assert_eq!(text(&view), said);
         notice(&events, "api_retry");
     }
-    let codes = [("overloaded", true), ("rate_limited", true), ("bad_request", false), ("api_unreachable", true), ("model_not_found", false)];
+    let codes =
+        [("overloaded", true), ("rate_limited", true), ("bad_request", false), ("api_unreachable", true), ("model_not_found", false)];
     for (run, (code, retryable)) in runs[2..].iter().zip(codes) {
         let (view, events) = stage.finished(run);
         let error = &view["error"];
@@ -125,8 +126,7 @@ fn what_the_program_refuses_at_its_start_has_the_way_out() {
         has_hint(&run, "bubblewrap");
     }
     let Some(stage) = Stage::of("a claude that asks nothing", Props { env: ", IS_SANDBOX = \"1\"", ..Props::default() }) else { return };
-    let (_, events) =
-        stage.completed(stage.choosing(&bash("touch bypassed"), json!({ "permission_mode": "bypass", "allowed_tools": [] })));
+    let (_, events) = stage.completed(stage.choosing(&bash("touch bypassed"), json!({ "permission_mode": "bypass", "allowed_tools": [] })));
     assert!(events.iter().all(|event| event["type"] != "input_required"));
     assert!(stage.host.work().join("bypassed").exists());
 }

@@ -4,8 +4,8 @@ use serde_json::{Value, json};
 
 use super::{Stage, text};
 
-/// A picture of one red point.
-const PNG: &str = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAIAAACQd1PeAAAADElEQVR4nGP4z8AAAAMBAQDJ/pLvAAAAAElFTkSuQmCC";
+/// A red square.
+const PNG: &str = "iVBORw0KGgoAAAANSUhEUgAAAAgAAAAICAIAAABLbSncAAAAEklEQVR4nGP4z8CAFWEXHbQSACj/P8Fu7N9hAAAAAElFTkSuQmCC";
 /// `%PDF-1.4\n%%EOF`
 const PDF: &str = "JVBERi0xLjQKJSVFT0Y=";
 /// `a vole`
@@ -40,7 +40,7 @@ fn pictures_documents_and_texts_are_delivered() {
     let documents = of("document");
     assert_eq!((&documents[0]["title"], &documents[0]["source"]["data"]), (&json!("paper.pdf"), &json!(PDF)), "{blocks:#?}");
     assert_eq!((&documents[1]["title"], &documents[1]["source"]["data"]), (&json!("note.txt"), &json!("a vole")), "{blocks:#?}");
-    assert!(of("text").iter().any(|block| block["text"] == "{\"colour\":\"grey\"}"), "{blocks:#?}");
+    assert!(of("text").iter().any(|block| block["text"].as_str().unwrap().trim() == r#"{"colour":"grey"}"#), "{blocks:#?}");
 }
 
 #[test]

@@ -7,7 +7,8 @@ use serde_json::{Value, json};
 use super::{Props, Stage, all, answer_to, asked, bash, notice, of_type, script, text};
 
 /// The MCP server of the agent whose tools ask the person.
-const ASKING: &str = r#", mcp_catalog = { asking = { command = "{python}", args = ["{fixtures}/asking_mcp.py"] } }, mcp_servers = ["asking"]"#;
+const ASKING: &str =
+    r#", mcp_catalog = { asking = { command = "{python}", args = ["{fixtures}/asking_mcp.py"] } }, mcp_servers = ["asking"]"#;
 
 fn status(events: &[Value]) -> Value {
     of_type(events, "command_finished")["data"]["status"].clone()
@@ -60,7 +61,7 @@ fn an_answer_from_now_on_holds_for_the_session_alone() {
     let Some(stage) = Stage::usual("an answer of claude that holds") else { return };
     let twice = script(&json!([
         [{ "tool": "Bash", "input": { "command": "touch first", "description": "d" } }],
-        [{ "tool": "Bash", "input": { "command": "touch second", "description": "d" } }],
+        [{ "tool": "Bash", "input": { "command": "touch first second", "description": "d" } }],
         [{ "text": "both" }]
     ]));
     let run = stage.client.spawn(stage.choosing(&twice, asked()));
@@ -89,11 +90,11 @@ fn a_question_that_nobody_answers_is_a_no() {
     assert!(stage.client.try_call("continue_run", late).is_err());
 
     // A question without a default is dismissed.
-    let ask = json!({ "questions": [{ "question": "Which?", "header": "W", "options": [{ "label": "A" }, { "label": "B" }], "multiSelect": false }] });
-    let (view, events) = stage.completed(stage.choosing(
-        &script(&json!([[{ "tool": "AskUserQuestion", "input": ask }], [{ "text": "got {{tool_result}}" }]])),
-        asked(),
-    ));
+    let options = json!([{ "label": "A", "description": "a" }, { "label": "B", "description": "b" }]);
+    let ask = json!({ "questions": [{ "question": "Which?", "header": "W", "options": options, "multiSelect": false }] });
+    let (view, events) = stage.completed(
+        stage.choosing(&script(&json!([[{ "tool": "AskUserQuestion", "input": ask }], [{ "text": "got {{tool_result}}" }]])), asked()),
+    );
     assert!(text(&view).contains("decide yourself"), "{view}");
     assert_eq!(of_type(&events, "tool_finished")["data"]["status"], "declined");
 }
@@ -219,7 +220,7 @@ fn servers_of_the_agent_ask_by_form_and_by_address() {
     stage.client.refused("continue_run", odd, "invalid_argument");
     stage.answer(&run, &question, json!({ "choices": ["accept"], "data": { "name": "Bob", "count": 3 } }));
     let (view, events) = stage.completes(&run);
-    assert!(text(&view).contains(r#""content": {"name": "Bob", "count": 3}"#), "{view}");
+    assert!(text(&view).contains(r#""content": {"count": 3, "name": "Bob"}"#), "{view}");
     let call = of_type(&events, "tool_started");
     assert_eq!((&call["data"]["server"], &call["data"]["tool"]), (&json!("asking"), &json!("ask")));
 

@@ -102,4 +102,3 @@ pub fn user(value: &mut Value) -> User {
     }
     user
 }
-

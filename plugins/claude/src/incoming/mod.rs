@@ -253,7 +253,7 @@ fn lifecycle(value: &Value) -> Incoming {
         Some("queued") => Lifecycle::Queued,
         Some("started") => Lifecycle::Started,
         Some("completed") => Lifecycle::Completed,
-        Some("cancelled" | "discarded") => Lifecycle::Cancelled,
+        Some("cancelled" | "discarded" | "refused") => Lifecycle::Cancelled,
         _ => return Incoming::Other,
     };
     text(value, "command_uuid").map_or(Incoming::Other, |uuid| Incoming::Message(uuid, state))
@@ -275,7 +275,9 @@ mod tests {
         {
             assert_eq!(Incoming::read(odd), Incoming::Other);
         }
-        for odd in ["assistant", "user", "stream_event", "result", "control_request", "control_response", "command_lifecycle", "rate_limit_event"] {
+        for odd in
+            ["assistant", "user", "stream_event", "result", "control_request", "control_response", "command_lifecycle", "rate_limit_event"]
+        {
             let _ = Incoming::read(json!({ "type": odd }));
             let _ = Incoming::read(json!({"type": odd, "message": 1, "event": [], "request": "x", "request_id": {}}));
         }

@@ -16,7 +16,10 @@ pub fn system(mut value: Value) -> Incoming {
             _ => Incoming::Other,
         },
         "background_tasks_changed" => {
-            value.get("tasks").and_then(Value::as_array).map_or(Incoming::Other, |tasks| Incoming::BackgroundTasks(tasks.len()))
+            // A watcher is no work: the program itself does not wait for it.
+            let is_work = |task: &&Value| task.get("ambient").and_then(Value::as_bool) != Some(true);
+            let count = |tasks: &Vec<Value>| tasks.iter().filter(is_work).count();
+            value.get("tasks").and_then(Value::as_array).map_or(Incoming::Other, |tasks| Incoming::BackgroundTasks(count(tasks)))
         }
         "task_started" => Incoming::TaskStarted(fields(value)),
         "task_notification" => Incoming::TaskEnded(fields(value)),
@@ -24,15 +27,29 @@ pub fn system(mut value: Value) -> Incoming {
         "api_retry" => Incoming::Retry(fields(value)),
         "permission_denied" => Incoming::PermissionDenied(fields(value)),
         "status" => status(&value),
-        "informational" | "notification" | "session_notice" | "model_fallback" | "model_consent_fallback" | "model_refusal_fallback"
-        | "model_refusal_no_fallback" | "compact_boundary" | "local_command_output" | "instruction_size_warning"
-        | "file_attachments_missing" | "session_writes_lost" | "mirror_error" | "late_allow_not_run" | "worker_shutting_down"
+        "informational"
+        | "notification"
+        | "model_fallback"
+        | "model_consent_fallback"
+        | "model_refusal_fallback"
+        | "model_refusal_no_fallback"
+        | "compact_boundary"
+        | "local_command_output"
+        | "instruction_size_warning"
+        | "file_attachments_missing"
+        | "session_writes_lost"
+        | "mirror_error"
+        | "late_allow_not_run"
+        | "worker_shutting_down"
         | "agents_killed" => {
-            let said = ["content", "message", "text", "error"].iter().find_map(|name| match value.get_mut(*name).map(Value::take) {
-                Some(Value::String(said)) if !said.trim().is_empty() => Some(said),
-                _ => None,
+            let said = ["content", "message", "text", "error", "error_code", "reason"].iter().find_map(|name| {
+                match value.get_mut(*name).map(Value::take) {
+                    Some(Value::String(said)) if !said.trim().is_empty() => Some(said),
+                    _ => None,
+                }
             });
-            let said = said.unwrap_or_else(|| subtype.replace('_', " "));
+            let name = subtype.replace('_', " ");
+            let said = said.map_or_else(|| name.clone(), |said| if said.contains(' ') { said } else { format!("{name}: {said}") });
             Incoming::Said(subtype, said)
         }
         _ => Incoming::Other,

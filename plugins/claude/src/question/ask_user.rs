@@ -77,9 +77,7 @@ impl AskUser {
                 let data = given.data.as_ref().and_then(Value::as_object);
                 let answer = |one: &One| match data.and_then(|data| data.get(&one.question)) {
                     Some(Value::String(text)) if !text.trim().is_empty() => Some(text.clone()),
-                    Some(Value::Array(all)) if !all.is_empty() => {
-                        Some(all.iter().filter_map(Value::as_str).collect::<Vec<_>>().join(", "))
-                    }
+                    Some(Value::Array(all)) if !all.is_empty() => Some(all.iter().filter_map(Value::as_str).collect::<Vec<_>>().join(", ")),
                     // What is said beside the form is the answer to what the form leaves open.
                     _ => given.text.clone(),
                 };
@@ -87,7 +85,10 @@ impl AskUser {
             }
         };
         if answers.is_empty() {
-            return refused(&Given { reason: given.reason.or_else(|| Some("nobody answered".to_owned())), ..Given::default() }, "AskUserQuestion");
+            return refused(
+                &Given { reason: given.reason.or_else(|| Some("nobody answered".to_owned())), ..Given::default() },
+                "AskUserQuestion",
+            );
         }
         let mut input = self.input;
         if let Some(input) = input.as_object_mut() {

@@ -116,7 +116,8 @@ fn the_agents_question_has_its_options() {
     let question = ask(&mut open, tool("AskUserQuestion", questions(1)));
     assert_eq!((question.kind, question.multiple, question.default_choice), (QuestionKind::Input, false, None));
     assert_eq!((question.choices[0].id.as_str(), question.choices[1].label.as_str()), ("option-1", "Blue"));
-    let answers = |choices: &[&str], text| round(tool("AskUserQuestion", questions(1)), choices, text, None)["updatedInput"]["answers"].clone();
+    let answers =
+        |choices: &[&str], text| round(tool("AskUserQuestion", questions(1)), choices, text, None)["updatedInput"]["answers"].clone();
     assert_eq!(answers(&["option-2"], None), json!({ "Which colour?": "Blue" }));
     assert_eq!(answers(&[], Some("none of them")), json!({ "Which colour?": "none of them" }));
     assert_eq!(answers(&["option-1", "option-2"], Some("mixed")), json!({ "Which colour?": "Red, Blue, mixed" }));
@@ -164,7 +165,8 @@ fn a_form_of_a_server_is_accepted_declined_or_cancelled() {
             "kind": { "type": "string", "oneOf": [{ "const": "a", "title": "A" }] },
         },
     });
-    let request = || json!({ "subtype": "elicitation", "mcp_server_name": "srv", "message": "who?", "mode": "form", "requested_schema": schema });
+    let request =
+        || json!({ "subtype": "elicitation", "mcp_server_name": "srv", "message": "who?", "mode": "form", "requested_schema": schema });
     let mut open = Questions::default();
     let question = ask(&mut open, request());
     let form: Value = serde_json::from_str(question.form.as_ref().unwrap()).unwrap();
@@ -185,7 +187,8 @@ fn a_form_of_a_server_is_accepted_declined_or_cancelled() {
     assert_eq!(round(request(), &["accept"], None, None), json!({ "action": "cancel" }));
     assert_eq!(round(request(), &["cancel"], None, None), json!({ "action": "cancel" }));
 
-    let visit = || json!({ "subtype": "elicitation", "mcp_server_name": "srv", "message": "go", "mode": "url", "url": "https://x.example/y" });
+    let visit =
+        || json!({ "subtype": "elicitation", "mcp_server_name": "srv", "message": "go", "mode": "url", "url": "https://x.example/y" });
     let question = ask(&mut Questions::default(), visit());
     assert!(question.prompt.contains("https://x.example/y") && question.form.is_none());
     assert_eq!(round(visit(), &["accept"], None, None), json!({ "action": "accept" }));
@@ -198,7 +201,9 @@ fn what_is_taken_back_or_not_known_leaves_nothing_open() {
     assert_eq!(open.withdraw("another"), None);
     let Some(Event::Withdrawn(withdrawal)) = open.withdraw("r1") else { panic!("nothing is withdrawn") };
     assert_eq!((withdrawal.question, open.len()), (question.id, 0));
-    let Incoming::Asked(asked) = Incoming::read(json!({ "type": "control_request", "request_id": "r2", "request": { "subtype": "later" } })) else {
+    let Incoming::Asked(asked) =
+        Incoming::read(json!({ "type": "control_request", "request_id": "r2", "request": { "subtype": "later" } }))
+    else {
         panic!("nothing is asked")
     };
     let Opened::Refused(line) = open.ask(asked, &mut Events::new()) else { panic!("a question") };

@@ -34,7 +34,8 @@ pub fn refused_at_once(question: &Asking) -> Event {
             Event::notice(Severity::Warning, "permission_denied", text)
         }
         Asking::Elicitation(ask) => {
-            let text = format!("a question of the agent's MCP server {} was declined: nobody can be asked in this run", ask.mcp_server_name);
+            let text =
+                format!("a question of the agent's MCP server {} was declined: nobody can be asked in this run", ask.mcp_server_name);
             Event::notice(Severity::Warning, "question_declined", text)
         }
         Asking::Other(subtype) => Event::notice(Severity::Warning, "question_declined", format!("a request {subtype} was declined")),
