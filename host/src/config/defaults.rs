@@ -113,8 +113,11 @@ const CLAUDE_ENV: &[&str] = &[
 ];
 /// Any one of them is a login.
 const CLAUDE_SECRETS: &[&str] = &["ANTHROPIC_API_KEY", "ANTHROPIC_AUTH_TOKEN", "CLAUDE_CODE_OAUTH_TOKEN"];
+/// What a run may choose freely. Directories must lie in a workspace and servers in the operator's catalog; a limit that is not to be
+/// raised is set in the configuration and taken from this list.
+const CLAUDE_KEYS: &[&str] = &["model", "effort", "max_turns", "max_tokens", "max_budget_usd", "add_dirs", "mcp_servers"];
 /// The modes that do not do away with the questions.
-const CLAUDE_MODES: &[&str] = &["default", "plan", "acceptEdits"];
+const CLAUDE_MODES: &[&str] = &["ask", "accept_edits", "plan", "never_ask_deny"];
 /// The grant of programs is the fence of `exec`; what is called within it is the run's own choice.
 const EXEC_KEYS: &[&str] = &["program", "args", "stdin", "env", "cwd", "lines"];
 
@@ -174,8 +177,7 @@ pub fn backend(name: &str) -> Backend {
     match name {
         "exec" => Backend { allow: EXEC_KEYS.iter().map(|key| ((*key).to_owned(), Allow::Any)).collect(), ..nothing },
         "claude" => {
-            let mut allow: BTreeMap<String, Allow> =
-                ["model", "max_turns", "effort"].into_iter().map(|key| (key.to_owned(), Allow::Any)).collect();
+            let mut allow: BTreeMap<String, Allow> = CLAUDE_KEYS.iter().map(|key| ((*key).to_owned(), Allow::Any)).collect();
             allow.insert("permission_mode".into(), Allow::OneOf(CLAUDE_MODES.iter().map(|mode| (*mode).into()).collect()));
             Backend {
                 grants: Grants {

@@ -41,7 +41,10 @@ fn no_file_means_the_defaults() {
     let claude = config.backend("claude");
     assert_eq!(claude.grants.programs["claude"], ProgramGrant::any("claude"));
     assert_eq!(claude.limits.wall, Duration::from_secs(12 * 3600));
-    assert_eq!(claude.allow["permission_mode"], Allow::OneOf(vec!["default".into(), "plan".into(), "acceptEdits".into()]));
+    assert_eq!(
+        claude.allow["permission_mode"],
+        Allow::OneOf(vec!["ask".into(), "accept_edits".into(), "plan".into(), "never_ask_deny".into()])
+    );
 }
 
 #[test]

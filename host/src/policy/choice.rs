@@ -92,11 +92,11 @@ mod tests {
     #[test]
     fn a_value_that_is_not_allowed_is_named_with_those_that_are() {
         let mut backend = defaults::backend("claude");
-        let fault = merge("claude", &backend, Some(&asked(json!({"permission_mode": "bypassPermissions"})))).unwrap_err();
+        let fault = merge("claude", &backend, Some(&asked(json!({"permission_mode": "bypass"})))).unwrap_err();
         assert_eq!(fault.code, code::NOT_ALLOWED);
         assert_eq!(
             fault.message,
-            "a run of `claude` may not choose \"bypassPermissions\" for `permission_mode`; allowed: \"default\", \"plan\", \"acceptEdits\""
+            "a run of `claude` may not choose \"bypass\" for `permission_mode`; allowed: \"ask\", \"accept_edits\", \"plan\", \"never_ask_deny\""
         );
         backend.allow.insert("tools".into(), Allow::OneOf(vec![json!("Read"), json!("Bash")]));
         for (value, good) in [

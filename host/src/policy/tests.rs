@@ -295,7 +295,8 @@ fn check_says_what_is_missing_and_how_to_mend_it() {
     assert_eq!(find("claude", "secrets").severity, Severity::Warning);
     assert_eq!(
         find("claude", "a run may choose").message,
-        "effort, max_turns, model, permission_mode (\"default\", \"plan\", \"acceptEdits\")"
+        "add_dirs, effort, max_budget_usd, max_tokens, max_turns, mcp_servers, model, \
+         permission_mode (\"ask\", \"accept_edits\", \"plan\", \"never_ask_deny\")"
     );
     let empty = world.policy("").report(&BTreeMap::new());
     assert!(empty["exec"].iter().any(|finding| finding.subject == "programs" && finding.severity == Severity::Warning));

@@ -1,119 +1,180 @@
-//! How `claude` is started: arguments and environment.
+//! How `claude` is started: its arguments. The environment is in [`crate::environment`].
 
-use falconer_backend::{Command, Failure, Job};
+use falconer_backend::{Failure, Job};
+use serde_json::json;
 
-use crate::config::Config;
+use crate::config::{Config, PermissionMode};
+use crate::mcp::Servers;
+use crate::schema::Schema;
 
 /// The name of the granted program.
 pub const PROGRAM: &str = "claude";
-/// Linux takes no single argument of 128 KiB or more (`MAX_ARG_STRLEN`).
-const MAX_INSTRUCTIONS: usize = 120 << 10;
-/// What claude and its tools can use, where it is granted.
-const USEFUL_ENV: [&str; 34] = [
-    "HOME",
-    "PATH",
-    "USER",
-    "LOGNAME",
-    "SHELL",
-    "LANG",
-    "LC_ALL",
-    "LC_CTYPE",
-    "TZ",
-    "TMPDIR",
-    "XDG_CONFIG_HOME",
-    "XDG_CACHE_HOME",
-    "XDG_DATA_HOME",
-    "CLAUDE_CONFIG_DIR",
-    "ANTHROPIC_BASE_URL",
-    "ANTHROPIC_MODEL",
-    "ANTHROPIC_SMALL_FAST_MODEL",
-    "ANTHROPIC_CUSTOM_HEADERS",
-    "CLAUDE_CODE_USE_BEDROCK",
-    "CLAUDE_CODE_USE_VERTEX",
-    "AWS_REGION",
-    "AWS_PROFILE",
-    "CLOUD_ML_REGION",
-    "ANTHROPIC_VERTEX_PROJECT_ID",
-    "HTTP_PROXY",
-    "HTTPS_PROXY",
-    "ALL_PROXY",
-    "NO_PROXY",
-    "http_proxy",
-    "https_proxy",
-    "no_proxy",
-    "SSL_CERT_FILE",
-    "SSL_CERT_DIR",
-    "NODE_EXTRA_CA_CERTS",
-];
-/// Granted secrets that are passed on under their own names.
-const SECRETS: [&str; 3] = ["ANTHROPIC_API_KEY", "ANTHROPIC_AUTH_TOKEN", "CLAUDE_CODE_OAUTH_TOKEN"];
-
-/// The start for this job. `available` tells whether a secret is granted and has a value.
-///
-/// # Errors
-/// `instructions_too_long`, `invalid_session`.
-pub fn command(job: &Job, config: &Config, available: impl Fn(&str) -> bool) -> Result<Command, Failure> {
-    let mut command = Command::new(PROGRAM).args(arguments(job, config)?).piped_stdin();
-    for name in USEFUL_ENV.into_iter().filter(|name| !config.env.iter().any(|own| own == name)) {
-        command = command.env_if_granted(name);
-    }
-    for name in &config.env {
-        command = command.env_inherited(name);
-    }
-    for name in SECRETS.into_iter().filter(|name| available(name)) {
-        command = command.env_secret(name, name);
-    }
-    Ok(command
-        .env("CLAUDE_CODE_EMIT_SESSION_STATE_EVENTS", "1")
-        .env("CLAUDE_CODE_MAX_RETRIES", config.max_retries().to_string())
-        .env("CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC", "1")
-        .env("DISABLE_AUTOUPDATER", "1"))
-}
+/// Linux takes no single argument of 128 KiB or more (`MAX_ARG_STRLEN`); a little is for the flag.
+const MAX_ARGUMENT: usize = (128 << 10) - 64;
 
 /// The arguments. Values are joined to their flags by `=`, so that none is ever taken for a flag.
-fn arguments(job: &Job, config: &Config) -> Result<Vec<String>, Failure> {
-    let mut args: Vec<String> =
+///
+/// # Errors
+/// `instructions_too_long`, `invalid_session`, `invalid_argument`.
+pub fn arguments(job: &Job, config: &Config, servers: &Servers, schema: Option<&Schema>) -> Result<Vec<String>, Failure> {
+    let mut args = Arguments(
         ["-p", "--input-format=stream-json", "--output-format=stream-json", "--verbose", "--include-partial-messages"]
             .map(str::to_owned)
-            .to_vec();
-    args.push("--permission-prompt-tool=stdio".to_owned());
-    let mut flag = |name: &str, value: &str| args.push(format!("--{name}={value}"));
+            .to_vec(),
+    );
+    args.flag("permission-prompt-tool", "stdio");
+    // The agent has the servers that the run names, whatever its home or its directory say.
+    args.bare("strict-mcp-config");
+    if let Some(servers) = &servers.config {
+        args.long("mcp-config", servers, "the definitions of its MCP servers")?;
+    }
     if let Some(session) = &job.session {
         if session.native_id.is_empty() || !session.native_id.chars().all(|c| c.is_ascii_alphanumeric() || c == '-') {
             return Err(Failure::new("invalid_session", format!("{:?} is no session id of claude", session.native_id)));
         }
-        flag("resume", &session.native_id);
+        args.flag("resume", &session.native_id);
+        if session.fork {
+            args.bare("fork-session");
+        }
     }
-    if let Some(model) = &config.model {
-        flag("model", model);
+    let sources: Vec<&str> = config.settings().iter().map(|source| source.word()).collect();
+    args.flag("setting-sources", &sources.join(","));
+    args.flag("permission-mode", config.permission_mode.word());
+    if config.permission_mode == PermissionMode::Plan {
+        // Else commands are judged by a model while it plans, and nobody is asked.
+        args.flag("settings", &json!({ "useAutoModeDuringPlan": false }).to_string());
     }
-    if let Some(mode) = &config.permission_mode {
-        flag("permission-mode", mode);
-    }
-    if let Some(effort) = &config.effort {
-        flag("effort", effort);
+    for (name, value) in [("model", &config.model), ("effort", &config.effort)] {
+        if let Some(value) = value {
+            args.flag(name, value);
+        }
     }
     if let Some(turns) = config.max_turns {
-        flag("max-turns", &turns.to_string());
+        args.flag("max-turns", &turns.to_string());
     }
     if let Some(budget) = config.max_budget_usd {
-        flag("max-budget-usd", &budget.to_string());
+        args.flag("max-budget-usd", &budget.to_string());
     }
-    for tool in &config.allowed_tools {
-        flag("allowedTools", tool);
+    for (name, values) in
+        [("allowedTools", &config.allowed_tools), ("disallowedTools", &config.disallowed_tools), ("add-dir", &config.add_dirs)]
+    {
+        for value in values {
+            args.flag(name, value);
+        }
     }
-    for tool in &config.disallowed_tools {
-        flag("disallowedTools", tool);
+    if let Some(schema) = schema {
+        args.flag("json-schema", &schema.text);
     }
     if let Some(instructions) = job.instructions.as_deref().filter(|text| !text.is_empty()) {
-        if instructions.len() > MAX_INSTRUCTIONS {
-            let message = format!("instructions of {} bytes; claude takes at most {MAX_INSTRUCTIONS}", instructions.len());
+        if instructions.len() > MAX_ARGUMENT {
+            let message = format!("instructions of {} bytes; claude takes at most {MAX_ARGUMENT}", instructions.len());
             return Err(Failure::new("instructions_too_long", message).with_hint("put them into a file and name it in the message"));
         }
-        flag("append-system-prompt", instructions);
+        args.flag("append-system-prompt", instructions);
     }
-    if job.session.as_ref().is_some_and(|session| session.fork) {
-        args.push("--fork-session".to_owned());
+    Ok(args.0)
+}
+
+struct Arguments(Vec<String>);
+
+impl Arguments {
+    fn bare(&mut self, name: &str) {
+        self.0.push(format!("--{name}"));
     }
-    Ok(args)
+
+    fn flag(&mut self, name: &str, value: &str) {
+        self.0.push(format!("--{name}={value}"));
+    }
+
+    /// A flag whose value may be long.
+    fn long(&mut self, name: &str, value: &str, what: &str) -> Result<(), Failure> {
+        if value.len() > MAX_ARGUMENT {
+            let message = format!("{what} take {} bytes; claude can be given {MAX_ARGUMENT}", value.len());
+            return Err(Failure::new("invalid_argument", message).with_hint("name fewer, or shorten them in the configuration"));
+        }
+        self.flag(name, value);
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use falconer_backend::{Limits, PriorSession};
+
+    use super::*;
+    use crate::mcp;
+
+    fn job(session: Option<PriorSession>) -> Job {
+        Job {
+            run_id: "run_x".to_owned(),
+            life: 1,
+            message: Vec::new(),
+            instructions: Some("--be brief".to_owned()),
+            cwd: None,
+            session,
+            target: None,
+            output_schema: None,
+            config: String::new(),
+            limits: Limits { wall_ms: None, idle_ms: None, ask_ms: 1_000, output_bytes: 1 << 20 },
+            checkpoint: None,
+        }
+    }
+
+    fn of(config: &str, session: Option<PriorSession>) -> Result<Vec<String>, Failure> {
+        let config: Config = serde_json::from_str(config).unwrap();
+        arguments(&job(session), &config, &mcp::servers(&config)?, None)
+    }
+
+    fn has(args: &[String], arg: &str) -> bool {
+        args.iter().any(|one| one == arg)
+    }
+
+    #[test]
+    fn every_mode_has_its_flag() {
+        for (mode, word) in [
+            ("ask", "default"),
+            ("accept_edits", "acceptEdits"),
+            ("plan", "plan"),
+            ("never_ask_deny", "default"),
+            ("bypass", "bypassPermissions"),
+        ] {
+            let args = of(&format!(r#"{{"permission_mode": "{mode}"}}"#), None).unwrap();
+            assert!(has(&args, &format!("--permission-mode={word}")), "{args:?}");
+            assert_eq!(args.iter().any(|arg| arg.contains("useAutoModeDuringPlan")), mode == "plan");
+        }
+        let args = of("{}", None).unwrap();
+        for arg in ["--permission-mode=default", "--strict-mcp-config", "--setting-sources=user,project,local"] {
+            assert!(has(&args, arg), "{args:?}");
+        }
+        assert!(has(&args, "--append-system-prompt=--be brief") && !args.iter().any(|arg| arg.starts_with("--mcp-config")));
+        assert!(has(&of(r#"{"settings": []}"#, None).unwrap(), "--setting-sources="));
+        assert!(has(&of(r#"{"settings": ["user"]}"#, None).unwrap(), "--setting-sources=user"));
+    }
+
+    #[test]
+    fn values_are_never_flags() {
+        let config =
+            r#"{"model": "-m", "allowed_tools": ["Bash", "Read"], "add_dirs": ["/a b", "/c"], "max_turns": 3, "max_budget_usd": 0.5}"#;
+        let args = of(config, None).unwrap();
+        for arg in [
+            "--model=-m",
+            "--allowedTools=Bash",
+            "--allowedTools=Read",
+            "--add-dir=/a b",
+            "--add-dir=/c",
+            "--max-turns=3",
+            "--max-budget-usd=0.5",
+        ] {
+            assert!(has(&args, arg), "{args:?}");
+        }
+    }
+
+    #[test]
+    fn a_session_is_resumed_or_forked() {
+        let session = |native: &str, fork| Some(PriorSession { id: "ses_x".to_owned(), native_id: native.to_owned(), fork });
+        let args = of("{}", session("0-a", false)).unwrap();
+        assert!(has(&args, "--resume=0-a") && !has(&args, "--fork-session"));
+        assert!(has(&of("{}", session("0-a", true)).unwrap(), "--fork-session"));
+        assert_eq!(of("{}", session("../x", false)).unwrap_err().code, "invalid_session");
+    }
 }

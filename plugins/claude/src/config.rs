@@ -1,5 +1,7 @@
 //! What a run of this backend is told: `config_schema` in `backend.json`.
 
+use std::collections::BTreeMap;
+
 use serde::Deserialize;
 
 /// How often a failed request is tried again, where the config does not say. The program's own 10 take minutes.
@@ -9,28 +11,89 @@ const BACKGROUND_WAIT_S: u64 = 600;
 
 /// The backend's own config. The host has checked it against the schema.
 #[derive(Debug, Clone, Default, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, default)]
 pub struct Config {
-    #[serde(default)]
     pub model: Option<String>,
-    #[serde(default)]
-    pub permission_mode: Option<String>,
-    #[serde(default)]
-    pub allowed_tools: Vec<String>,
-    #[serde(default)]
-    pub disallowed_tools: Vec<String>,
-    #[serde(default)]
-    pub max_turns: Option<u32>,
-    #[serde(default)]
-    pub max_budget_usd: Option<f64>,
-    #[serde(default)]
     pub effort: Option<String>,
-    #[serde(default)]
+    pub permission_mode: PermissionMode,
+    pub allowed_tools: Vec<String>,
+    pub disallowed_tools: Vec<String>,
+    pub max_turns: Option<u32>,
+    /// Of this run: input that is not from a cache, and output.
+    pub max_tokens: Option<u64>,
+    pub max_budget_usd: Option<f64>,
+    /// Absolute and inside granted workspaces: the host has judged them.
+    pub add_dirs: Vec<String>,
+    pub mcp_catalog: BTreeMap<String, McpServer>,
+    /// Names of the catalog.
+    pub mcp_servers: Vec<String>,
+    settings: Option<Vec<Source>>,
+    pub expand_prompt: bool,
+    pub scrub_env: bool,
     max_retries: Option<u32>,
-    #[serde(default)]
     background_wait_s: Option<u64>,
-    #[serde(default)]
     pub env: Vec<String>,
+}
+
+/// How much is asked.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum PermissionMode {
+    /// What the program's rules do not allow is asked.
+    #[default]
+    Ask,
+    /// The same, but edits inside the run's directories are made without a question.
+    AcceptEdits,
+    /// Nothing is changed before a plan was approved.
+    Plan,
+    /// What would be asked is refused at once.
+    NeverAskDeny,
+    /// Nothing is asked.
+    Bypass,
+}
+
+/// The value of a variable or a header.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(untagged)]
+pub enum Value {
+    /// As it is, but for `${NAME}`.
+    Text(String),
+    /// `true`: the granted variable or secret of the same name.
+    Same(bool),
+    /// The granted variable or secret of that name.
+    Of { env: String },
+}
+
+/// A file of settings that the program reads.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Source {
+    /// `~/.claude/settings.json`, and the person's `CLAUDE.md`
+    User,
+    /// `.claude/settings.json` of the working directory, and its `CLAUDE.md`
+    Project,
+    /// `.claude/settings.local.json` there
+    Local,
+}
+
+/// An MCP server for the agent. `${NAME}` in a value is a granted secret or variable.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(untagged)]
+pub enum McpServer {
+    /// A program that the agent starts.
+    Program {
+        command: String,
+        #[serde(default)]
+        args: Vec<String>,
+        #[serde(default)]
+        env: BTreeMap<String, Value>,
+    },
+    /// A server of streamable HTTP.
+    Http {
+        url: String,
+        #[serde(default)]
+        headers: BTreeMap<String, Value>,
+    },
 }
 
 impl Config {
@@ -42,5 +105,50 @@ impl Config {
     /// Seconds for what is left in the background.
     pub fn background_wait_s(&self) -> u64 {
         self.background_wait_s.unwrap_or(BACKGROUND_WAIT_S)
+    }
+
+    /// Whose settings are read; without a word those that the program itself reads in a directory.
+    pub fn settings(&self) -> &[Source] {
+        self.settings.as_deref().unwrap_or(&[Source::User, Source::Project, Source::Local])
+    }
+}
+
+impl Value {
+    /// As the program takes it; it puts values of its environment in the place of names.
+    pub fn text(&self, own: &str) -> String {
+        match self {
+            Self::Text(text) => text.clone(),
+            Self::Same(_) => format!("${{{own}}}"),
+            Self::Of { env } => format!("${{{env}}}"),
+        }
+    }
+}
+
+impl PermissionMode {
+    /// The program's word, for `--permission-mode`.
+    pub const fn word(self) -> &'static str {
+        match self {
+            // Later versions show it as `manual`, and take both.
+            Self::Ask | Self::NeverAskDeny => "default",
+            Self::AcceptEdits => "acceptEdits",
+            Self::Plan => "plan",
+            Self::Bypass => "bypassPermissions",
+        }
+    }
+
+    /// Whether a person is asked.
+    pub const fn asks(self) -> bool {
+        !matches!(self, Self::NeverAskDeny)
+    }
+}
+
+impl Source {
+    /// The program's word, for `--setting-sources`.
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::User => "user",
+            Self::Project => "project",
+            Self::Local => "local",
+        }
     }
 }

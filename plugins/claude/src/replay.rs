@@ -2,25 +2,16 @@
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use falconer_backend::{ChangeKind, Event, ExitStatus, ItemStatus, JsonLine, Outcome};
-use serde_json::Value;
+use falconer_backend::{
+    Answer, ChangeKind, Event, ExitStatus, ItemStatus, JsonLine, Outcome, Part, QuestionAnswer, Steering, Timing, Withdrawal,
+};
+use serde_json::{Value, json};
 
-use crate::incoming::Incoming;
-use crate::session::{Effects, Session};
-
-/// Types that say nothing to us, by type and subtype.
-const IGNORED: [(&str, &str); 7] = [
-    ("system", "ui_invalidate"),
-    ("system", "status"),
-    ("system", "task_updated"),
-    ("system", "thinking_tokens"),
-    ("command_lifecycle", ""),
-    ("control_response", ""),
-    ("keep_alive", ""),
-];
+use crate::effects::Effects;
+use crate::session::{Session, Setup};
 
 /// What a stream left behind.
 #[derive(Debug)]
@@ -33,12 +24,18 @@ struct Replay {
 
 impl Replay {
     fn of(name: &str) -> Self {
-        Self::read(&Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/streams").join(format!("{name}.jsonl")))
+        Self::read(&stream(name))
     }
 
     fn read(file: &Path) -> Self {
-        let mut session = Session::new(false, Duration::from_secs(600));
+        Self::with(file, true)
+    }
+
+    /// `asks`: what the program asks becomes a question, which is answered as the recorded client did.
+    fn with(file: &Path, asks: bool) -> Self {
+        let mut session = session(Setup { asks, ..Setup::default() });
         let (mut events, mut written, mut closed, mut exit) = (Vec::new(), Vec::new(), false, None);
+        let (mut asked, mut latest) = (Vec::new(), String::new());
         for row in fs::read_to_string(file).unwrap().lines() {
             let mut row: Value = serde_json::from_str(row).unwrap();
             let now = Duration::from_secs_f64(row["t"].as_f64().unwrap());
@@ -46,7 +43,9 @@ impl Replay {
             let mut out = Effects::default();
             match row["dir"].as_str().unwrap() {
                 "out" => {
-                    check_known(&message);
+                    if message["type"] == "control_request" {
+                        message["request_id"].as_str().unwrap().clone_into(&mut latest);
+                    }
                     let line = JsonLine::parse(message.to_string().as_bytes()).unwrap();
                     session.line(line, now, &mut out);
                 }
@@ -54,16 +53,26 @@ impl Replay {
                 "in" if message["request"]["subtype"] == "interrupt" => session.cancel(now, &mut out),
                 // What was sent after the session was told to end is not ours.
                 "in" if message["type"] == "user" && closed => break,
+                "in" if message["type"] == "user" => message["uuid"].as_str().into_iter().for_each(|uuid| session.sent(uuid)),
+                "in" if message["type"] == "control_response" => answer(&mut session, &message, &asked, now, &mut out),
                 "meta" => exit = message["exit"].as_i64().map(|code| i32::try_from(code).unwrap()).or(exit),
                 _ => {}
             }
             session.tick(now, &mut out);
             closed |= out.close;
             written.extend(out.lines.iter().map(|line| serde_json::from_str::<Value>(line).unwrap()));
-            events.extend(out.events.pending().events);
+            for event in out.events.pending().events {
+                if let Event::Asked(question) = &event {
+                    asked.push((latest.clone(), question.id.clone()));
+                }
+                events.push(event);
+            }
         }
         let status = exit.map(|code| if code < 0 { ExitStatus::Signalled(-code) } else { ExitStatus::Code(code) });
-        Self { events, written, closed, outcome: session.outcome(status) }
+        let mut last = Effects::default();
+        let outcome = session.outcome(status, &mut last.events);
+        events.extend(last.events.pending().events);
+        Self { events, written, closed, outcome }
     }
 
     fn code(&self) -> &str {
@@ -83,11 +92,39 @@ impl Replay {
     }
 }
 
-fn check_known(message: &Value) {
-    if Incoming::read(message.clone()) == Incoming::Other {
-        let kind = (message["type"].as_str().unwrap_or_default(), message["subtype"].as_str().unwrap_or_default());
-        assert!(IGNORED.contains(&kind), "{message}");
-    }
+/// A recorded stream.
+fn stream(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/streams").join(format!("{name}.jsonl"))
+}
+
+/// A session as most tests want it.
+fn session(setup: Setup) -> Session {
+    let background_wait = if setup.background_wait.is_zero() { Duration::from_secs(600) } else { setup.background_wait };
+    Session::new(Setup { run: "run_test".to_owned(), background_wait, ..setup })
+}
+
+/// Answers as the recorded client did.
+fn answer(session: &mut Session, response: &Value, asked: &[(String, String)], now: Duration, out: &mut Effects) {
+    let response = &response["response"];
+    let Some((_, question)) = asked.iter().find(|(request, _)| response["request_id"] == **request) else { return };
+    let said = &response["response"];
+    let allowed = said["behavior"] == "allow";
+    let choice = match (said["action"].as_str(), allowed, said["updatedPermissions"].is_array()) {
+        (Some(action), _, _) => action,
+        (None, true, true) => "allow_session",
+        (None, true, false) => "allow",
+        (None, false, _) => "deny",
+    };
+    let input = Some(&said["updatedInput"]).filter(|input| allowed && input.is_object());
+    let data = input.map(|input| json!({ "input": input })).or_else(|| said.get("content").cloned());
+    let chosen = QuestionAnswer {
+        question: question.clone(),
+        choices: vec![choice.to_owned()],
+        text: said["message"].as_str().map(str::to_owned),
+        data: data.map(|data| data.to_string()),
+        reason: None,
+    };
+    session.answer(Answer::Chosen(chosen), now, out).unwrap();
 }
 
 /// What holds of every stream: ids are unique and closed once, output has no gap, nothing is over its limit.
@@ -137,7 +174,7 @@ fn every_stream_ends_as_it_should() {
             "interrupted"
         }
         "ctl-pending-interrupt" | "sig-bash-control-interrupt" | "sig-response-control-interrupt" => "stopped",
-        "bgstop-interrupt" => "stopped",
+        "bgstop-interrupt" | "interrupt-at-once" => "stopped",
         "err-400" => "bad_request",
         "err-401" | "ctl-pending-sigterm" | "sess-killed" => "no result",
         "err-maxbudget" => "budget_exceeded",
@@ -145,8 +182,8 @@ fn every_stream_ends_as_it_should() {
         "err-nokey" => "auth_required",
         "err-resume-unknown" | "sess-resume-nopersist" => "session_not_found",
         "err-unreachable" => "api_unreachable",
-        "feat-schema-bad" => "structured_output_failed",
-        "feat-schema-invalid-schema" => "agent_exited",
+        "feat-schema-bad" | "schema-wrong" => "output_invalid",
+        "feat-schema-invalid-schema" => "invalid_argument",
         "sess-dup-session-id" => "session_in_use",
         name if name.starts_with("sig-") => "no result",
         _ => "completed",
@@ -170,7 +207,7 @@ fn every_stream_ends_as_it_should() {
         count += 1;
     }
     assert_eq!(wrong, Vec::<String>::new());
-    assert!(count >= 79, "{count} streams");
+    assert!(count >= 94, "{count} streams");
 }
 
 #[test]
@@ -260,14 +297,15 @@ fn an_interrupt_is_followed_by_the_end_of_the_session() {
 }
 
 #[test]
-fn what_needs_a_permission_is_refused_at_once() {
-    let replay = Replay::of("feat-state-ask");
+fn what_needs_a_permission_is_refused_at_once_where_nobody_is_asked() {
+    let replay = Replay::with(&stream("feat-state-ask"), false);
     let answer = &replay.written[0]["response"]["response"];
     assert_eq!(answer["behavior"], "deny");
-    assert!(answer["message"].as_str().unwrap().contains("nobody can be asked"));
+    assert!(answer["message"].as_str().unwrap().contains("obody can be asked"));
     let declined = replay.events.iter().any(|event| matches!(event, Event::CommandFinished(end) if end.status == ItemStatus::Declined));
     assert!(declined);
     assert!(replay.events.iter().any(|event| matches!(event, Event::Notice(notice) if notice.code == "permission_denied")));
+    assert!(!replay.events.iter().any(|event| matches!(event, Event::Asked(_))));
 }
 
 #[test]
@@ -281,7 +319,7 @@ fn retries_are_told_and_a_recovery_is_a_success() {
 
 #[test]
 fn silence_after_a_result_is_the_end() {
-    let mut session = Session::new(false, Duration::from_secs(5));
+    let mut session = session(Setup { background_wait: Duration::from_secs(5), ..Setup::default() });
     let mut out = Effects::default();
     let line = |text: &str| JsonLine::parse(text.as_bytes()).unwrap();
     let at = Duration::from_secs;
@@ -293,12 +331,12 @@ fn silence_after_a_result_is_the_end() {
     assert!(out.close);
     assert!(!session.overdue(until));
     assert!(session.overdue(session.deadline().unwrap()));
-    assert!(matches!(session.outcome(None), Outcome::Completed(done) if done.text.as_deref() == Some("yes")));
+    assert!(matches!(session.outcome(None, &mut out.events), Outcome::Completed(done) if done.text.as_deref() == Some("yes")));
 }
 
 #[test]
 fn what_never_ends_in_the_background_is_stopped() {
-    let mut session = Session::new(false, Duration::from_secs(5));
+    let mut session = session(Setup { background_wait: Duration::from_secs(5), ..Setup::default() });
     let mut out = Effects::default();
     let line = |text: &str| JsonLine::parse(text.as_bytes()).unwrap();
     let at = Duration::from_secs;
@@ -308,5 +346,166 @@ fn what_never_ends_in_the_background_is_stopped() {
     assert_eq!(session.deadline(), Some(at(7)));
     session.tick(at(7), &mut out);
     assert!(out.lines[0].contains("end_session"));
-    assert!(matches!(session.outcome(Some(ExitStatus::Code(0))), Outcome::Completed(_)));
+    assert!(matches!(session.outcome(Some(ExitStatus::Code(0)), &mut out.events), Outcome::Completed(_)));
+}
+
+#[test]
+fn what_the_agent_asks_is_asked_and_answered() {
+    let replay = Replay::of("ask-allow-session");
+    let question = replay.events.iter().find_map(|event| if let Event::Asked(question) = event { Some(question) } else { None }).unwrap();
+    assert_eq!(question.choices.iter().map(|choice| choice.id.as_str()).collect::<Vec<_>>(), ["allow", "allow_session", "deny"]);
+    let answer = &replay.written[0]["response"]["response"];
+    assert_eq!(answer["behavior"], "allow");
+    let permissions = answer["updatedPermissions"].as_array().unwrap();
+    assert!(permissions.iter().all(|one| one["destination"] == "session" && one["type"] != "setMode"), "{permissions:?}");
+
+    for (name, action) in [("ask-elicit-form", "accept"), ("ask-elicit-url", "accept")] {
+        let replay = Replay::of(name);
+        assert_eq!(replay.written[0]["response"]["response"]["action"], action, "{name}");
+        assert_eq!(replay.code(), "completed");
+    }
+}
+
+#[test]
+fn a_message_that_cuts_a_turn_leaves_one_answer() {
+    for (name, how) in [("steer-text-now", None), ("steer-tool-now", Some(ItemStatus::Interrupted)), ("steer-question-now", None)] {
+        let replay = Replay::of(name);
+        assert_eq!((replay.code(), replay.text()), ("completed", "steered"), "{name}");
+        let withdrawn = replay.events.iter().filter(|event| matches!(event, Event::Withdrawn(_))).count();
+        assert_eq!(withdrawn, usize::from(name == "steer-question-now"), "{name}");
+        let ends: Vec<_> = replay
+            .events
+            .iter()
+            .filter_map(|event| if let Event::CommandFinished(end) = event { Some(end.status) } else { None })
+            .collect();
+        if let Some(how) = how {
+            // Nobody told this session that it cuts; the program's own words are a failure then.
+            assert!(ends.len() == 1 && [how, ItemStatus::Failed].contains(&ends[0]), "{name}: {ends:?}");
+        }
+    }
+    // Two results, or one that answers both: the run ends after the last.
+    for name in ["steer-text-next", "steer-tool-next", "steer-question-next"] {
+        let replay = Replay::of(name);
+        assert_eq!((replay.code(), replay.text()), ("completed", "steered"), "{name}");
+        assert!(replay.closed, "{name}");
+    }
+}
+
+/// A line of the program.
+fn line(value: &Value) -> JsonLine {
+    JsonLine::parse(value.to_string().as_bytes()).unwrap()
+}
+
+#[test]
+fn a_message_that_is_not_answered_yet_keeps_the_run_alive() {
+    let mut session = session(Setup::default());
+    let mut out = Effects::default();
+    let at = Duration::from_secs;
+    session.begin(vec![json!({ "type": "text", "text": "one" })], &mut out);
+    let sent: Value = serde_json::from_str(&out.lines[0]).unwrap();
+    assert_eq!((&sent["client_composed"], &sent["message"]["content"][0]["text"]), (&json!(true), &json!("one")));
+    let steering = |id: &str| Steering { id: id.to_owned(), message: vec![Part::Text("two".to_owned())], timing: Timing::AfterStep };
+    session.steer(steering("m1"), vec![json!({ "type": "text", "text": "two" })], at(1), &mut out).unwrap();
+    let steered: Value = serde_json::from_str(&out.lines[1]).unwrap();
+    assert_eq!(steered["priority"], "next");
+    session.line(
+        line(&json!({ "type": "result", "subtype": "success", "result": "first", "user_message_uuids": [sent["uuid"]] })),
+        at(2),
+        &mut out,
+    );
+    session.line(line(&json!({ "type": "system", "subtype": "session_state_changed", "state": "idle" })), at(2), &mut out);
+    assert!(!out.close, "the second message is on its way");
+    session.line(line(&json!({ "type": "system", "subtype": "init", "session_id": "s" })), at(3), &mut out);
+    session.line(
+        line(&json!({ "type": "result", "subtype": "success", "result": "second", "user_message_uuids": [steered["uuid"]] })),
+        at(4),
+        &mut out,
+    );
+    session.line(line(&json!({ "type": "system", "subtype": "session_state_changed", "state": "idle" })), at(4), &mut out);
+    assert!(out.close);
+    let refused = session.steer(steering("m2"), Vec::new(), at(4), &mut out).unwrap_err();
+    assert_eq!(refused.code, "run_ending");
+    assert!(matches!(session.outcome(None, &mut out.events), Outcome::Completed(done) if done.text.as_deref() == Some("second")));
+    let added = out.events.pending().events.iter().filter(|event| matches!(event, Event::MessageAdded(_))).count();
+    assert_eq!(added, 1);
+}
+
+#[test]
+fn a_message_that_never_arrives_is_told() {
+    let mut session = session(Setup::default());
+    let mut out = Effects::default();
+    session.begin(vec![json!({ "type": "text", "text": "one" })], &mut out);
+    let steering = Steering { id: "m1".to_owned(), message: vec![Part::Text("two".to_owned())], timing: Timing::Now };
+    session.steer(steering, Vec::new(), Duration::ZERO, &mut out).unwrap();
+    let outcome = session.outcome(Some(ExitStatus::Signalled(9)), &mut out.events);
+    assert!(matches!(outcome, Outcome::Failed(failure) if failure.code == "killed_by_signal"));
+    let told =
+        out.events.pending().events.iter().any(|event| matches!(event, Event::Notice(notice) if notice.code == "message_not_delivered"));
+    assert!(told);
+}
+
+#[test]
+fn too_many_tokens_end_the_run_politely() {
+    let mut session = session(Setup { max_tokens: Some(100), ..Setup::default() });
+    let mut out = Effects::default();
+    let at = Duration::from_secs;
+    let usage = |output: u64| {
+        let event =
+            json!({ "type": "message_delta", "usage": { "input_tokens": 10, "cache_read_input_tokens": 5_000, "output_tokens": output } });
+        line(&json!({ "type": "stream_event", "event": event }))
+    };
+    session.line(usage(50), at(1), &mut out);
+    assert!(out.lines.is_empty(), "60 of 100");
+    session.line(usage(50), at(2), &mut out);
+    assert!(out.lines[0].contains("interrupt"), "{:?}", out.lines);
+    session.line(line(&json!({ "type": "result", "subtype": "success", "terminal_reason": "aborted_streaming" })), at(3), &mut out);
+    assert!(out.lines[1].contains("end_session") && out.close);
+    let outcome = session.outcome(Some(ExitStatus::Code(1)), &mut out.events);
+    assert!(matches!(outcome, Outcome::Failed(failure) if failure.code == "max_tokens" && failure.message.contains("120")));
+}
+
+#[test]
+fn a_long_run_keeps_nothing_that_is_over() {
+    let mut session = session(Setup { asks: true, ..Setup::default() });
+    let at = Duration::from_secs;
+    let mut asked = 0;
+    for n in 0..2_500 {
+        let mut out = Effects::default();
+        let id = format!("toolu_{n}");
+        let parent = format!("toolu_task_{n}");
+        let task = json!({ "type": "tool_use", "id": parent, "name": "Task", "input": {} });
+        let bash = json!({ "type": "tool_use", "id": id, "name": "Bash", "input": { "command": "true" } });
+        let lines = [
+            json!({ "type": "assistant", "message": { "id": format!("m{n}"), "content": [task] } }),
+            json!({ "type": "assistant", "parent_tool_use_id": parent, "message": { "id": format!("s{n}"), "content": [bash] } }),
+            json!({ "type": "stream_event", "parent_tool_use_id": parent, "event": { "type": "message_start", "message": { "id": format!("x{n}") } } }),
+            json!({ "type": "control_request", "request_id": format!("r{n}"), "request": { "subtype": "can_use_tool", "tool_name": "Bash", "input": {}, "tool_use_id": id } }),
+            json!({ "type": "system", "subtype": "permission_denied", "tool_use_id": format!("never-{n}") }),
+        ];
+        for value in &lines {
+            session.line(line(value), at(n), &mut out);
+        }
+        session.stderr(format!("line {n}"), &mut out);
+        let steering = Steering { id: format!("msg-{n}"), message: Vec::new(), timing: Timing::AfterStep };
+        session.steer(steering, Vec::new(), at(n), &mut out).unwrap();
+        let steered: Value = serde_json::from_str(out.lines.last().unwrap()).unwrap();
+        for event in out.events.pending().events {
+            if let Event::Asked(question) = event {
+                asked += 1;
+                let gone = Answer::Dismissed(Withdrawal { question: question.id, reason: "x".to_owned() });
+                session.answer(gone, at(n), &mut Effects::default()).unwrap();
+            }
+        }
+        let result = |id: &str| json!({ "type": "user", "message": { "content": [{ "type": "tool_result", "tool_use_id": id, "content": "x", "is_error": true }] } });
+        let mut out = Effects::default();
+        // Every other call never gets its result.
+        if n % 2 == 0 {
+            session.line(line(&result(&id)), at(n), &mut out);
+            session.line(line(&result(&parent)), at(n), &mut out);
+        }
+        session.line(line(&json!({ "type": "result", "subtype": "success", "user_message_uuids": [steered["uuid"]] })), at(n), &mut out);
+    }
+    assert_eq!(asked, 2_500);
+    let (open, positions, questions, messages) = session.kept();
+    assert!(open <= 2 && positions <= 2 && questions == 0 && messages == 0, "{:?}", session.kept());
 }

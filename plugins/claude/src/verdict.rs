@@ -5,6 +5,7 @@ use falconer_backend::{ExitStatus, Failure};
 use crate::incoming::TurnResult;
 
 const LOGIN_HINT: &str = "log in once by running `claude` and then `/login`, or grant a secret: ANTHROPIC_API_KEY or CLAUDE_CODE_OAUTH_TOKEN; `falconer check` shows which has a value";
+const ROOT_HINT: &str = "run falconer as another user; or, where a container is the fence, say so by the grant [backends.claude.grants] env = { IS_SANDBOX = \"1\" }; or take another permission_mode";
 /// Longest part of a message of the program that is kept.
 const MAX_MESSAGE: usize = 2_000;
 
@@ -33,10 +34,9 @@ pub fn of_result(result: &TurnResult) -> Failure {
         ("max_turns", _) | (_, "error_max_turns") => Failure::new("max_turns", said).with_hint("raise max_turns, or continue the session"),
         ("budget_exhausted", _) | (_, "error_max_budget_usd") => Failure::new("budget_exceeded", said).with_hint("raise max_budget_usd"),
         ("prompt_too_long", _) => Failure::new("prompt_too_long", said).with_hint("start a new session, or send less"),
-        ("structured_output_retry_exhausted", _) | (_, "error_max_structured_output_retries") => {
-            Failure::new("structured_output_failed", said)
-        }
-        ("api_error", _) => Failure::new("api_error", said).retryable(),
+        ("structured_output_retry_exhausted", _) | (_, "error_max_structured_output_retries") => Failure::new("output_invalid", said)
+            .with_hint("say in the message what the answer is to hold, or make the output_schema simpler"),
+        ("api_error", _) => Failure::new("api_error", said).retryable().with_hint("run again, or continue the session"),
         (reason, _) if reason.starts_with("aborted_") => Failure::new("interrupted", "the turn was cut short"),
         _ => Failure::new("agent_error", said),
     }
@@ -49,8 +49,8 @@ fn of_status(status: u16, said: &str) -> Failure {
         404 => Failure::new("model_not_found", said).with_hint("check the model's name and ANTHROPIC_BASE_URL"),
         429 => Failure::new("rate_limited", said).retryable().with_hint("wait, then run again or continue the session"),
         529 => Failure::new("overloaded", said).retryable().with_hint("wait, then run again or continue the session"),
-        400..=499 => Failure::new("bad_request", said),
-        _ => Failure::new("api_error", said).retryable(),
+        400..=499 => Failure::new("bad_request", said).with_hint("the API refused the request as it is; the message says why"),
+        _ => Failure::new("api_error", said).retryable().with_hint("run again, or continue the session"),
     }
 }
 
@@ -77,6 +77,16 @@ pub fn without_result(exit: Option<ExitStatus>, stderr: &str) -> Failure {
     }
     if low.contains("not logged in") || low.contains("/login") {
         return Failure::new("auth_required", said).with_hint(LOGIN_HINT);
+    }
+    if low.contains("cannot be used with root") {
+        return Failure::new("unsupported", "claude bypasses no permissions as root").with_hint(ROOT_HINT);
+    }
+    if low.contains("bubblewrap is required") {
+        return Failure::new("unsupported", "scrub_env keeps keys from commands with bubblewrap, which is not installed")
+            .with_hint("install it (Debian: apt-get install bubblewrap), or set scrub_env = false");
+    }
+    if low.contains("--json-schema") {
+        return Failure::new("invalid_argument", said).with_hint("claude takes JSON Schema draft-07; change the output_schema");
     }
     let mut failure = match exit {
         Some(ExitStatus::Code(code)) if code < 128 => {

@@ -1,15 +1,14 @@
 //! What the agent says and does, as events.
 
-use std::collections::{BTreeMap, BTreeSet};
+mod render;
 
-use falconer_backend::{
-    ChangeKind, CommandEnd, CommandStart, Event, Events, FileChange, ItemStatus, MessageText, OutputKind, PIECE, Todo, TodoStatus, ToolEnd,
-    ToolStart, spill,
-};
+use std::collections::BTreeMap;
+
+use falconer_backend::{CommandEnd, CommandStart, Event, Events, ItemStatus, MessageText, ToolEnd, ToolStart, spill};
 use serde_json::{Value, json};
 
 use crate::incoming::{Assistant, Block, Stream, StreamEvent, Task, ToolResult, User};
-use crate::patch;
+use render::{change, command_end, todo};
 
 /// Pieces of one message that come together are one event, up to this many bytes.
 const JOINED: usize = 8 << 10;
@@ -18,11 +17,15 @@ const JOINED: usize = 8 << 10;
 const INTERRUPTED: &str = "[Request interrupted by user";
 
 /// A tool call that has not ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 struct Open {
     is_command: bool,
     /// It goes on after its call was answered; a notification tells the end.
     in_background: bool,
+    /// It was refused, here or by the program.
+    declined: bool,
+    /// The call of which it is part.
+    parent: Option<String>,
 }
 
 /// Where the stream of one conversation (the main one, or a subagent's) stands.
@@ -39,11 +42,10 @@ struct Position {
 #[derive(Debug, Default)]
 pub struct Mapper {
     open: BTreeMap<String, Open>,
-    declined: BTreeSet<String>,
     positions: BTreeMap<Option<String>, Position>,
     /// Of the main agent's newest message: its id, and its text so far.
     last_text: Option<(String, String)>,
-    /// The turn is being ended by us.
+    /// The turn is being cut short from here: what it leaves was interrupted.
     pub interrupting: bool,
 }
 
@@ -54,8 +56,27 @@ impl Mapper {
     }
 
     /// A use of a tool was refused here.
-    pub fn declined(&mut self, tool_use_id: Option<String>) {
-        self.declined.extend(tool_use_id);
+    pub fn declined(&mut self, tool_use_id: Option<&str>) {
+        if let Some(open) = tool_use_id.and_then(|id| self.open.get_mut(id)) {
+            open.declined = true;
+        }
+    }
+
+    /// A turn of the main agent ended: what it left open, and does not go on in the background, has no end of its own.
+    pub fn turn_ended(&mut self, events: &mut Events) {
+        let left = |open: &Open| !open.in_background && open.parent.as_ref().is_none_or(|parent| !self.open.contains_key(parent));
+        let ids: Vec<String> = self.open.iter().filter(|(_, open)| left(open)).map(|(id, _)| id.clone()).collect();
+        for id in ids {
+            self.close(events, id, ItemStatus::Interrupted, None, "");
+        }
+        self.positions.retain(|parent, _| parent.as_ref().is_none_or(|parent| self.open.contains_key(parent)));
+        self.interrupting = false;
+    }
+
+    /// What is kept: calls that are open, and conversations that are being streamed.
+    #[cfg(test)]
+    pub fn kept(&self) -> (usize, usize) {
+        (self.open.len(), self.positions.len())
     }
 
     /// A raw event of the API: pieces of text.
@@ -118,7 +139,8 @@ impl Mapper {
 
     fn tool_use(&mut self, events: &mut Events, id: String, name: &str, input: &Value, parent: Option<String>) {
         let command = input.get("command").and_then(Value::as_str).filter(|_| name == "Bash");
-        self.open.insert(id.clone(), Open { is_command: command.is_some(), in_background: false });
+        let open = Open { is_command: command.is_some(), in_background: false, declined: false, parent: parent.clone() };
+        self.open.insert(id.clone(), open);
         if let Some(command) = command {
             let command = spill::text(events, "command", command.to_owned());
             events.push(Event::CommandStarted(CommandStart { id, command, args: None, cwd: None, parent }));
@@ -156,18 +178,15 @@ impl Mapper {
     }
 
     fn tool_result(&mut self, events: &mut Events, result: ToolResult) {
-        let Some(open) = self.open.get(&result.id).copied() else { return };
-        let in_background = open.in_background || result.detail.get("backgroundTaskId").is_some();
-        if in_background && !result.is_error {
-            if let Some(open) = self.open.get_mut(&result.id) {
-                open.in_background = true;
-            }
+        let Some(open) = self.open.get_mut(&result.id) else { return };
+        open.in_background |= result.detail.get("backgroundTaskId").is_some();
+        if open.in_background && !result.is_error {
             return;
         }
-        self.open.remove(&result.id);
+        let Some(open) = self.remove(&result.id) else { return };
         let stopped = result.detail.get("interrupted").and_then(Value::as_bool).unwrap_or(false) || self.interrupting;
         let status = match result.is_error {
-            _ if self.declined.remove(&result.id) => ItemStatus::Declined,
+            _ if open.declined => ItemStatus::Declined,
             true if stopped => ItemStatus::Interrupted,
             true if result.declined => ItemStatus::Declined,
             true => ItemStatus::Failed,
@@ -203,20 +222,32 @@ impl Mapper {
         if !self.open.get(&id).is_some_and(|open| open.in_background) {
             return;
         }
-        let Some(open) = self.open.remove(&id) else { return };
         let status = match task.status.as_deref() {
             Some("completed") => ItemStatus::Succeeded,
             Some("stopped" | "killed") => ItemStatus::Interrupted,
             _ => ItemStatus::Failed,
         };
         let summary = task.summary.unwrap_or_default();
+        let exit_code = summary.rsplit_once("(exit code ").and_then(|(_, rest)| rest.strip_suffix(')')?.parse().ok());
+        self.close(events, id, status, exit_code, &summary);
+    }
+
+    /// Ends a call that has no result of its own.
+    fn close(&mut self, events: &mut Events, id: String, status: ItemStatus, exit_code: Option<i32>, summary: &str) {
+        let Some(open) = self.remove(&id) else { return };
         if open.is_command {
-            let exit_code = summary.rsplit_once("(exit code ").and_then(|(_, rest)| rest.strip_suffix(')')?.parse().ok());
             events.push(Event::CommandFinished(CommandEnd { id, status, exit_code, signal: None, duration_ms: None }));
         } else {
             let output = spill::json(events, "output", &json!({ "summary": summary }));
             events.push(Event::ToolFinished(ToolEnd { id, status, output }));
         }
+    }
+
+    /// A call ended, and the conversation below it.
+    fn remove(&mut self, id: &str) -> Option<Open> {
+        let open = self.open.remove(id)?;
+        self.positions.remove(&Some(id.to_owned()));
+        Some(open)
     }
 }
 
@@ -231,73 +262,4 @@ fn push_piece(events: &mut Events, piece: MessageText, thinking: bool) {
         (_, true) => events.push(Event::Reasoning(piece)),
         (_, false) => events.push(Event::AgentMessage(piece)),
     }
-}
-
-/// The output of a command, which comes with its end, and its end.
-fn command_end(events: &mut Events, result: &ToolResult, status: ItemStatus) {
-    let content = plain(&result.content);
-    let coded = content.strip_prefix("Exit code ").map(|rest| rest.split_once('\n').unwrap_or((rest, "")));
-    let (code, said) = match coded {
-        Some((code, rest)) if result.is_error => (code.trim().parse().ok(), rest),
-        _ => (None, content.as_str()),
-    };
-    let stream = |name: &str| result.detail.get(name).and_then(Value::as_str);
-    match stream("stdout") {
-        Some(stdout) => {
-            output(events, &result.id, OutputKind::Stdout, stdout);
-            output(events, &result.id, OutputKind::Stderr, stream("stderr").unwrap_or_default());
-        }
-        None if matches!(status, ItemStatus::Succeeded | ItemStatus::Failed) => output(events, &result.id, OutputKind::Stdout, said),
-        // What stands there then is said to the model, not by the command.
-        None => {}
-    }
-    let exit_code = code.or((status == ItemStatus::Succeeded).then_some(0));
-    events.push(Event::CommandFinished(CommandEnd { id: result.id.clone(), status, exit_code, signal: None, duration_ms: None }));
-}
-
-fn output(events: &mut Events, id: &str, kind: OutputKind, text: &str) {
-    let mut offset = 0;
-    for piece in text.as_bytes().chunks(PIECE as usize) {
-        events.push(Event::command_output(id, kind, offset, piece.to_vec()));
-        offset += piece.len() as u64;
-    }
-}
-
-/// The text of a tool result's content.
-fn plain(content: &Value) -> String {
-    match content {
-        Value::String(text) => text.clone(),
-        Value::Array(blocks) => {
-            let texts: Vec<&str> = blocks.iter().filter_map(|block| block.get("text").and_then(Value::as_str)).collect();
-            texts.join("\n")
-        }
-        _ => String::new(),
-    }
-}
-
-/// What Edit, Write and NotebookEdit changed.
-fn change(detail: &Value) -> Option<FileChange> {
-    let field = |name: &str| detail.get(name).and_then(Value::as_str);
-    let path = field("filePath").or_else(|| field("notebook_path"))?;
-    let structured = detail.get("structuredPatch");
-    if structured.is_none() && field("notebook_path").is_none() {
-        return None;
-    }
-    let created = field("type") == Some("create");
-    let diff = match structured.and_then(|structured| patch::of_change(path, structured)) {
-        Some(diff) => Some(diff),
-        None if created => field("content").map(|content| patch::of_new(path, content)),
-        None => None,
-    };
-    let kind = if created { ChangeKind::Created } else { ChangeKind::Modified };
-    Some(FileChange { path: path.to_owned(), kind, renamed_to: None, diff })
-}
-
-fn todo(value: &Value) -> Option<Todo> {
-    let status = match value.get("status").and_then(Value::as_str) {
-        Some("completed") => TodoStatus::Done,
-        Some("in_progress") => TodoStatus::Active,
-        _ => TodoStatus::Pending,
-    };
-    Some(Todo { text: value.get("content")?.as_str()?.to_owned(), status })
 }
