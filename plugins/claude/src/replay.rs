@@ -5,9 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use falconer_backend::{
-    Answer, ChangeKind, Event, ExitStatus, ItemStatus, JsonLine, Outcome, Part, QuestionAnswer, Steering, Timing, Withdrawal,
-};
+use falconer_backend::{Answer, ChangeKind, Event, ExitStatus, ItemStatus, JsonLine, Outcome, QuestionAnswer};
 use serde_json::{Value, json};
 
 use crate::effects::Effects;
@@ -318,38 +316,6 @@ fn retries_are_told_and_a_recovery_is_a_success() {
 }
 
 #[test]
-fn silence_after_a_result_is_the_end() {
-    let mut session = session(Setup { background_wait: Duration::from_secs(5), ..Setup::default() });
-    let mut out = Effects::default();
-    let line = |text: &str| JsonLine::parse(text.as_bytes()).unwrap();
-    let at = Duration::from_secs;
-    session.line(line(r#"{"type":"system","subtype":"init","session_id":"s"}"#), at(1), &mut out);
-    assert_eq!(session.deadline(), None);
-    session.line(line(r#"{"type":"result","subtype":"success","result":"yes"}"#), at(2), &mut out);
-    let until = session.deadline().unwrap();
-    session.tick(until, &mut out);
-    assert!(out.close);
-    assert!(!session.overdue(until));
-    assert!(session.overdue(session.deadline().unwrap()));
-    assert!(matches!(session.outcome(None, &mut out.events), Outcome::Completed(done) if done.text.as_deref() == Some("yes")));
-}
-
-#[test]
-fn what_never_ends_in_the_background_is_stopped() {
-    let mut session = session(Setup { background_wait: Duration::from_secs(5), ..Setup::default() });
-    let mut out = Effects::default();
-    let line = |text: &str| JsonLine::parse(text.as_bytes()).unwrap();
-    let at = Duration::from_secs;
-    session.line(line(r#"{"type":"system","subtype":"background_tasks_changed","tasks":[{}]}"#), at(1), &mut out);
-    session.line(line(r#"{"type":"result","subtype":"success","result":"yes"}"#), at(2), &mut out);
-    session.line(line(r#"{"type":"system","subtype":"session_state_changed","state":"idle"}"#), at(2), &mut out);
-    assert_eq!(session.deadline(), Some(at(7)));
-    session.tick(at(7), &mut out);
-    assert!(out.lines[0].contains("end_session"));
-    assert!(matches!(session.outcome(Some(ExitStatus::Code(0)), &mut out.events), Outcome::Completed(_)));
-}
-
-#[test]
 fn what_the_agent_asks_is_asked_and_answered() {
     let replay = Replay::of("ask-allow-session");
     let question = replay.events.iter().find_map(|event| if let Event::Asked(question) = event { Some(question) } else { None }).unwrap();
@@ -389,123 +355,4 @@ fn a_message_that_cuts_a_turn_leaves_one_answer() {
         assert_eq!((replay.code(), replay.text()), ("completed", "steered"), "{name}");
         assert!(replay.closed, "{name}");
     }
-}
-
-/// A line of the program.
-fn line(value: &Value) -> JsonLine {
-    JsonLine::parse(value.to_string().as_bytes()).unwrap()
-}
-
-#[test]
-fn a_message_that_is_not_answered_yet_keeps_the_run_alive() {
-    let mut session = session(Setup::default());
-    let mut out = Effects::default();
-    let at = Duration::from_secs;
-    session.begin(vec![json!({ "type": "text", "text": "one" })], &mut out);
-    let sent: Value = serde_json::from_str(&out.lines[0]).unwrap();
-    assert_eq!((&sent["client_composed"], &sent["message"]["content"][0]["text"]), (&json!(true), &json!("one")));
-    let steering = |id: &str| Steering { id: id.to_owned(), message: vec![Part::Text("two".to_owned())], timing: Timing::AfterStep };
-    session.steer(steering("m1"), vec![json!({ "type": "text", "text": "two" })], at(1), &mut out).unwrap();
-    let steered: Value = serde_json::from_str(&out.lines[1]).unwrap();
-    assert_eq!(steered["priority"], "next");
-    session.line(
-        line(&json!({ "type": "result", "subtype": "success", "result": "first", "user_message_uuids": [sent["uuid"]] })),
-        at(2),
-        &mut out,
-    );
-    session.line(line(&json!({ "type": "system", "subtype": "session_state_changed", "state": "idle" })), at(2), &mut out);
-    assert!(!out.close, "the second message is on its way");
-    session.line(line(&json!({ "type": "system", "subtype": "init", "session_id": "s" })), at(3), &mut out);
-    session.line(
-        line(&json!({ "type": "result", "subtype": "success", "result": "second", "user_message_uuids": [steered["uuid"]] })),
-        at(4),
-        &mut out,
-    );
-    session.line(line(&json!({ "type": "system", "subtype": "session_state_changed", "state": "idle" })), at(4), &mut out);
-    assert!(out.close);
-    let refused = session.steer(steering("m2"), Vec::new(), at(4), &mut out).unwrap_err();
-    assert_eq!(refused.code, "run_ending");
-    assert!(matches!(session.outcome(None, &mut out.events), Outcome::Completed(done) if done.text.as_deref() == Some("second")));
-    let added = out.events.pending().events.iter().filter(|event| matches!(event, Event::MessageAdded(_))).count();
-    assert_eq!(added, 1);
-}
-
-#[test]
-fn a_message_that_never_arrives_is_told() {
-    let mut session = session(Setup::default());
-    let mut out = Effects::default();
-    session.begin(vec![json!({ "type": "text", "text": "one" })], &mut out);
-    let steering = Steering { id: "m1".to_owned(), message: vec![Part::Text("two".to_owned())], timing: Timing::Now };
-    session.steer(steering, Vec::new(), Duration::ZERO, &mut out).unwrap();
-    let outcome = session.outcome(Some(ExitStatus::Signalled(9)), &mut out.events);
-    assert!(matches!(outcome, Outcome::Failed(failure) if failure.code == "killed_by_signal"));
-    let told =
-        out.events.pending().events.iter().any(|event| matches!(event, Event::Notice(notice) if notice.code == "message_not_delivered"));
-    assert!(told);
-}
-
-#[test]
-fn too_many_tokens_end_the_run_politely() {
-    let mut session = session(Setup { max_tokens: Some(100), ..Setup::default() });
-    let mut out = Effects::default();
-    let at = Duration::from_secs;
-    let usage = |output: u64| {
-        let event =
-            json!({ "type": "message_delta", "usage": { "input_tokens": 10, "cache_read_input_tokens": 5_000, "output_tokens": output } });
-        line(&json!({ "type": "stream_event", "event": event }))
-    };
-    session.line(usage(50), at(1), &mut out);
-    assert!(out.lines.is_empty(), "60 of 100");
-    session.line(usage(50), at(2), &mut out);
-    assert!(out.lines[0].contains("interrupt"), "{:?}", out.lines);
-    session.line(line(&json!({ "type": "result", "subtype": "success", "terminal_reason": "aborted_streaming" })), at(3), &mut out);
-    assert!(out.lines[1].contains("end_session") && out.close);
-    let outcome = session.outcome(Some(ExitStatus::Code(1)), &mut out.events);
-    assert!(matches!(outcome, Outcome::Failed(failure) if failure.code == "max_tokens" && failure.message.contains("120")));
-}
-
-#[test]
-fn a_long_run_keeps_nothing_that_is_over() {
-    let mut session = session(Setup { asks: true, ..Setup::default() });
-    let at = Duration::from_secs;
-    let mut asked = 0;
-    for n in 0..2_500 {
-        let mut out = Effects::default();
-        let id = format!("toolu_{n}");
-        let parent = format!("toolu_task_{n}");
-        let task = json!({ "type": "tool_use", "id": parent, "name": "Task", "input": {} });
-        let bash = json!({ "type": "tool_use", "id": id, "name": "Bash", "input": { "command": "true" } });
-        let lines = [
-            json!({ "type": "assistant", "message": { "id": format!("m{n}"), "content": [task] } }),
-            json!({ "type": "assistant", "parent_tool_use_id": parent, "message": { "id": format!("s{n}"), "content": [bash] } }),
-            json!({ "type": "stream_event", "parent_tool_use_id": parent, "event": { "type": "message_start", "message": { "id": format!("x{n}") } } }),
-            json!({ "type": "control_request", "request_id": format!("r{n}"), "request": { "subtype": "can_use_tool", "tool_name": "Bash", "input": {}, "tool_use_id": id } }),
-            json!({ "type": "system", "subtype": "permission_denied", "tool_use_id": format!("never-{n}") }),
-        ];
-        for value in &lines {
-            session.line(line(value), at(n), &mut out);
-        }
-        session.stderr(format!("line {n}"), &mut out);
-        let steering = Steering { id: format!("msg-{n}"), message: Vec::new(), timing: Timing::AfterStep };
-        session.steer(steering, Vec::new(), at(n), &mut out).unwrap();
-        let steered: Value = serde_json::from_str(out.lines.last().unwrap()).unwrap();
-        for event in out.events.pending().events {
-            if let Event::Asked(question) = event {
-                asked += 1;
-                let gone = Answer::Dismissed(Withdrawal { question: question.id, reason: "x".to_owned() });
-                session.answer(gone, at(n), &mut Effects::default()).unwrap();
-            }
-        }
-        let result = |id: &str| json!({ "type": "user", "message": { "content": [{ "type": "tool_result", "tool_use_id": id, "content": "x", "is_error": true }] } });
-        let mut out = Effects::default();
-        // Every other call never gets its result.
-        if n % 2 == 0 {
-            session.line(line(&result(&id)), at(n), &mut out);
-            session.line(line(&result(&parent)), at(n), &mut out);
-        }
-        session.line(line(&json!({ "type": "result", "subtype": "success", "user_message_uuids": [steered["uuid"]] })), at(n), &mut out);
-    }
-    assert_eq!(asked, 2_500);
-    let (open, positions, questions, messages) = session.kept();
-    assert!(open <= 2 && positions <= 2 && questions == 0 && messages == 0, "{:?}", session.kept());
 }

@@ -19,7 +19,7 @@ fn a_background_task_is_waited_for() {
     let run = stage.client.spawn(stage.request(&leaves("until [ -e go ]; do read -t 0.1 <> <(:); done; echo went")));
     stage.client.event(&run, "the first answer", |event| event["type"] == "agent_message" && event["data"]["text"] == "it runs");
     assert_eq!(stage.client.get(&run)["status"], "running");
-    std::fs::write(stage.host.work().join("go"), "").unwrap();
+    std::fs::write(stage.work.join("go"), "").unwrap();
     let (view, events) = stage.completes(&run);
     assert_eq!(text(&view), "it has ended", "{events:#?}");
     assert_eq!(of_type(&events, "command_finished")["data"]["status"], "succeeded", "{events:#?}");

@@ -4,15 +4,13 @@ use std::fs;
 
 use serde_json::json;
 
-use super::{Props, Stage, all, asked, bash, script, text};
-
-const CATALOG: &str = r#", mcp_catalog = { asking = { command = "{python}", args = ["{fixtures}/asking_mcp.py"], env = { GIVEN = "${MCP_TOKEN}", MCP_PLAIN = true } }, other = { url = "http://127.0.0.1:9/mcp", headers = { X-Key = { env = "MCP_TOKEN" } } } }"#;
+use super::{KEY, Stage, all, asked, bash, script, text};
 
 #[test]
 fn servers_are_named_and_their_secrets_are_never_arguments() {
-    let Some(stage) = Stage::of("MCP servers of claude", Props { config: CATALOG, ..Props::default() }) else { return };
+    let Some(stage) = Stage::usual("MCP servers of claude") else { return };
     // One that the project brings is not there.
-    fs::write(stage.host.work().join(".mcp.json"), json!({ "mcpServers": { "project": { "command": "true" } } }).to_string()).unwrap();
+    fs::write(stage.work.join(".mcp.json"), json!({ "mcpServers": { "project": { "command": "true" } } }).to_string()).unwrap();
     let prompt = script(&json!([
         [{ "tool": "mcp__asking__env", "input": { "name": "GIVEN" } }],
         [{ "tool": "mcp__asking__env", "input": { "name": "MCP_PLAIN" } }],
@@ -39,7 +37,7 @@ fn servers_are_named_and_their_secrets_are_never_arguments() {
 #[test]
 fn directories_tools_and_the_model_are_as_chosen() {
     let Some(stage) = Stage::usual("choices of a run of claude") else { return };
-    let (near, far) = (stage.host.work().join("near"), stage.host.work().join("far"));
+    let (near, far) = (stage.work.join("near"), stage.work.join("far"));
     for dir in [&near, &far] {
         fs::create_dir(dir).unwrap();
     }
@@ -58,7 +56,7 @@ fn directories_tools_and_the_model_are_as_chosen() {
     request["config"]["add_dirs"] = json!([far]);
     let (_, events) = stage.completed(request);
     assert!(all(&events, "input_required").is_empty() && far.join("added").exists() && !far.join("asked").exists());
-    assert_eq!(stage.mock.bodies().last().unwrap()["model"], "claude-haiku-4-5");
+    assert_eq!(stage.mock.bodies("far/added").last().unwrap()["model"], "claude-haiku-4-5");
 
     let tools = script(&json!([[{ "text": "{{tools}}" }]]));
     let (run, _) = stage.completed(stage.choosing(&tools, json!({ "disallowed_tools": ["WebFetch", "Task"] })));
@@ -71,7 +69,7 @@ fn directories_tools_and_the_model_are_as_chosen() {
 
 #[test]
 fn settings_of_the_person_and_of_the_project_are_read_as_chosen() {
-    let Some(stage) = Stage::usual("settings of claude") else { return };
+    let Some(stage) = Stage::with("settings of claude", KEY, "") else { return };
     let settings = |dir: &str, name: &str, hook: &str| {
         let dir = stage.host.path(dir).join(".claude");
         fs::create_dir_all(&dir).unwrap();
@@ -79,8 +77,8 @@ fn settings_of_the_person_and_of_the_project_are_read_as_chosen() {
         fs::write(dir.join(name), json!({ "permissions": { "allow": ["Bash"] }, "hooks": hooks }).to_string()).unwrap();
     };
     settings("work", "settings.json", "hooked-by-project");
-    fs::write(stage.host.work().join("CLAUDE.md"), "the memory of the project").unwrap();
-    let exists = |name: &str| stage.host.work().join(name).exists();
+    fs::write(stage.work.join("CLAUDE.md"), "the memory of the project").unwrap();
+    let exists = |name: &str| stage.work.join(name).exists();
 
     // Nothing is read: its rule does not hold, and the use of a tool is asked about.
     let mut config = asked();

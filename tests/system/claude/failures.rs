@@ -58,7 +58,7 @@ fn keys_that_are_wrong_or_missing_are_told() {
 
 #[test]
 fn an_api_that_nobody_serves_is_told_and_not_waited_for() {
-    let Some(stage) = Stage::usual("an unreachable API for claude") else { return };
+    let Some(stage) = Stage::with("an unreachable API for claude", KEY, "") else { return };
     let config = std::fs::read_to_string(stage.host.path("falconer.toml")).unwrap();
     stage.host.configure(&config.replace(&stage.mock.url, "http://127.0.0.1:9"));
     stage.host.run(&["stop"]).well();
@@ -128,12 +128,12 @@ fn what_the_program_refuses_at_its_start_has_the_way_out() {
     let Some(stage) = Stage::of("a claude that asks nothing", Props { env: ", IS_SANDBOX = \"1\"", ..Props::default() }) else { return };
     let (_, events) = stage.completed(stage.choosing(&bash("touch bypassed"), json!({ "permission_mode": "bypass", "allowed_tools": [] })));
     assert!(events.iter().all(|event| event["type"] != "input_required"));
-    assert!(stage.host.work().join("bypassed").exists());
+    assert!(stage.work.join("bypassed").exists());
 }
 
 #[test]
 fn a_session_that_is_gone_is_told() {
-    let Some(stage) = Stage::usual("a lost session of claude") else { return };
+    let Some(stage) = Stage::with("a lost session of claude", KEY, "") else { return };
     let (run, _) = stage.completed(stage.request("MOCK:hello"));
     std::fs::remove_dir_all(stage.host.path("home/.claude/projects")).unwrap();
     let next = stage.client.call("continue_run", json!({ "run_id": run["run_id"], "message": script(&json!([[{ "text": "x" }]])) }));

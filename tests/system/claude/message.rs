@@ -17,7 +17,7 @@ fn file(mime: &str, name: &str, bytes: &str) -> Value {
 
 impl Stage {
     fn message(&self, parts: Value) -> Value {
-        json!({ "backend": "claude", "cwd": self.host.work(), "message": { "parts": parts } })
+        json!({ "backend": "claude", "cwd": self.work, "message": { "parts": parts } })
     }
 }
 
@@ -33,7 +33,7 @@ fn pictures_documents_and_texts_are_delivered() {
     ]);
     let (run, _) = stage.completed(stage.message(parts));
     assert_eq!(text(&run), "Hello from the mock model.");
-    let body = stage.mock.bodies().remove(0);
+    let body = stage.mock.bodies("paper.pdf").remove(0);
     let blocks: Vec<&Value> = body["messages"].as_array().unwrap().iter().filter_map(|one| one["content"].as_array()).flatten().collect();
     let of = |kind: &str| -> Vec<&&Value> { blocks.iter().filter(|block| block["type"] == kind).collect() };
     assert_eq!(of("image")[0]["source"]["media_type"], "image/png", "{blocks:#?}");
@@ -46,7 +46,7 @@ fn pictures_documents_and_texts_are_delivered() {
 #[test]
 fn what_cannot_be_delivered_is_refused_with_the_reason() {
     let Some(stage) = Stage::usual("files that claude does not take") else { return };
-    let parts = |part: Value| json!([{ "type": "text", "text": "MOCK:hello" }, part]);
+    let parts = |part: Value| json!([{ "type": "text", "text": "refused files MOCK:hello" }, part]);
     let zip = stage.message(parts(file("application/zip", "a.zip", PDF)));
     let plan = stage.client.call("plan_run", zip.clone());
     assert_eq!((&plan["allowed"], &plan["refusal"]["code"]), (&json!(false), &json!("unsupported")), "{plan}");
@@ -54,5 +54,5 @@ fn what_cannot_be_delivered_is_refused_with_the_reason() {
     assert!(run["error"]["message"].as_str().unwrap().contains("application/zip (a.zip)"), "{run}");
     let (run, _) = stage.fails(stage.message(parts(file("image/png", "no.png", VOLE))), "unsupported");
     assert!(run["error"]["message"].as_str().unwrap().contains("no.png is not what its type says"), "{run}");
-    assert!(stage.mock.bodies().is_empty(), "nothing was sent");
+    assert!(stage.mock.bodies("refused files").is_empty(), "nothing was sent");
 }

@@ -1,6 +1,7 @@
 //! The bundled backend `claude` with the real `claude` 2.1.329, against the mock of the Messages API.
 //!
-//! Here is the stage; each concern has a file. After each run [`Stage::finished`] looks whether it ended as every run must:
+//! Here is the stage; each concern has a file. Tests that want nothing special share one host, each with a directory of its own:
+//! it ends with the last that holds it. After each run [`Stage::finished`] looks whether it ended as every run must:
 //! one terminal event, the last; every item and question closed; nothing of it alive.
 
 mod background;
@@ -17,15 +18,16 @@ mod tools;
 
 use std::fs;
 use std::io::{BufRead, BufReader};
+use std::ops::Deref;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use serde_json::{Value, json};
 
 use crate::client::{Client, Era, is_end};
 use crate::fetched;
 use crate::host::Host;
-use crate::patience::until;
 use crate::processes::with_environment;
 
 /// At least eight bytes, so that it may be a secret.
@@ -40,8 +42,17 @@ prove = "60 s"
 ask = "5 s"
 terminate = "2 s"
 
-[backends.claude]
-config = { permission_mode = "accept_edits", max_retries = 1, allowed_tools = ["Bash"]{config} }
+[backends.claude.config]
+permission_mode = "accept_edits"
+max_retries = 1
+allowed_tools = ["Bash"]
+[backends.claude.config.mcp_catalog.asking]
+command = "{python}"
+args = ["{fixtures}/asking_mcp.py"]
+env = { GIVEN = "${MCP_TOKEN}", MCP_PLAIN = true }
+[backends.claude.config.mcp_catalog.other]
+url = "http://127.0.0.1:9/mcp"
+headers = { X-Key = { env = "MCP_TOKEN" } }
 [backends.claude.grants]
 programs = { claude = "{claude}" }
 workspaces = ["{work}"]
@@ -103,16 +114,28 @@ impl Mock {
         Self { child, url: ready["base_url"].as_str().unwrap().into(), log }
     }
 
+    fn rows(&self) -> Vec<Value> {
+        let log = fs::read_to_string(&self.log).unwrap_or_default();
+        log.lines().filter_map(|line| serde_json::from_str(line).ok()).collect()
+    }
+
     /// Whether it has noted this.
     fn noted(&self, word: &str) -> bool {
         fs::read_to_string(&self.log).is_ok_and(|text| text.contains(word))
     }
 
-    /// The bodies of the requests to the model, in their order.
-    fn bodies(&self) -> Vec<Value> {
-        let log = fs::read_to_string(&self.log).unwrap_or_default();
-        let rows = log.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
-        rows.filter(|row| row["ev"] == "request" && row["body"]["messages"].is_array()).map(|mut row| row["body"].take()).collect()
+    /// The bodies of the requests to the model that hold this word, in their order.
+    fn bodies(&self, word: &str) -> Vec<Value> {
+        let wanted = |row: &Value| row["ev"] == "request" && row["body"]["messages"].is_array() && row["body"].to_string().contains(word);
+        self.rows().into_iter().filter(wanted).map(|mut row| row["body"].take()).collect()
+    }
+
+    /// How the response ended to the first request that holds this word.
+    fn outcome(&self, word: &str) -> Option<String> {
+        let rows = self.rows();
+        let number = &rows.iter().find(|row| row["ev"] == "request" && row["body"].to_string().contains(word))?["n"];
+        let end = rows.iter().find(|row| row["ev"] == "response_end" && row["n"] == *number)?;
+        end["outcome"].as_str().map(str::to_owned)
     }
 }
 
@@ -123,19 +146,33 @@ impl Drop for Mock {
     }
 }
 
-/// The order is the order of the ends: the client, the host with its daemon, the mock.
-pub struct Stage {
+/// A host with its client and its mock. The order is the order of the ends.
+pub struct Set {
     pub client: Client,
     pub host: Host,
     mock: Mock,
+}
+
+/// The set that tests share while one of them runs.
+static SHARED: Mutex<Weak<Set>> = Mutex::new(Weak::new());
+
+/// A set, and a directory in which this test alone works.
+pub struct Stage {
+    set: Arc<Set>,
+    work: PathBuf,
+}
+
+impl Deref for Stage {
+    type Target = Set;
+    fn deref(&self) -> &Set {
+        &self.set
+    }
 }
 
 /// What differs from the usual stage.
 #[derive(Debug, Clone, Copy)]
 struct Props<'a> {
     key: &'a str,
-    /// More of the backend's config, as TOML.
-    config: &'a str,
     /// More of the granted environment, as TOML.
     env: &'a str,
     /// More of the file.
@@ -144,28 +181,17 @@ struct Props<'a> {
 
 impl Default for Props<'_> {
     fn default() -> Self {
-        Self { key: KEY, config: "", env: "", more: "" }
+        Self { key: KEY, env: "", more: "" }
     }
 }
 
-impl Stage {
-    /// The usual one; none where something is missing.
-    fn usual(test: &str) -> Option<Self> {
-        Self::of(test, Props::default())
-    }
-
-    /// With more in the configuration.
-    pub fn with(test: &str, key: &str, more: &str) -> Option<Self> {
-        Self::of(test, Props { key, more, ..Props::default() })
-    }
-
+impl Set {
     fn of(test: &str, props: Props<'_>) -> Option<Self> {
         let (claude, python) = (fetched::claude(test)?, fetched::plain_python(test)?);
         let host = Host::bare("");
         let mock = Mock::start(python.clone(), host.path("mock.log"));
         let config = CONFIG
             .replace("{more}", props.more)
-            .replace("{config}", props.config)
             .replace("{env}", props.env)
             .replace("{claude}", claude.to_str().unwrap())
             .replace("{python}", python.to_str().unwrap())
@@ -177,9 +203,40 @@ impl Stage {
         let client = Client::start(command, Era::Legacy);
         Some(Self { client, host, mock })
     }
+}
+
+impl Stage {
+    /// The usual one; none where something is missing. Others may work on it at the same time, in other directories.
+    fn usual(test: &str) -> Option<Self> {
+        let set = {
+            let mut shared = SHARED.lock().unwrap_or_else(PoisonError::into_inner);
+            match shared.upgrade() {
+                Some(set) => set,
+                None => {
+                    let set = Arc::new(Set::of(test, Props::default())?);
+                    *shared = Arc::downgrade(&set);
+                    set
+                }
+            }
+        };
+        let work = set.host.work().join(test.replace(' ', "-"));
+        fs::create_dir_all(&work).unwrap();
+        Some(Self { set, work })
+    }
+
+    /// One of its own, with more in the configuration.
+    pub fn with(test: &str, key: &str, more: &str) -> Option<Self> {
+        Self::of(test, Props { key, more, ..Props::default() })
+    }
+
+    /// One of its own.
+    fn of(test: &str, props: Props<'_>) -> Option<Self> {
+        let set = Arc::new(Set::of(test, props)?);
+        Some(Self { work: set.host.work(), set })
+    }
 
     pub fn request(&self, prompt: &str) -> Value {
-        json!({ "backend": "claude", "cwd": self.host.work(), "prompt": prompt })
+        json!({ "backend": "claude", "cwd": self.work, "prompt": prompt })
     }
 
     /// The same, with choices.
@@ -246,12 +303,6 @@ impl Stage {
     #[track_caller]
     fn answer(&self, run: &str, question: &Value, said: Value) -> Value {
         self.client.call("continue_run", json!({ "run_id": run, "answer": answer_to(question, said) }))
-    }
-
-    /// Waits for the mock to note this.
-    #[track_caller]
-    fn noted(&self, word: &str) {
-        until(&format!("the mock to note {word}"), || self.mock.noted(word).then_some(()));
     }
 }
 

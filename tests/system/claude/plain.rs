@@ -42,7 +42,7 @@ fn text_and_thoughts_come_in_pieces_and_then_whole() {
 #[test]
 fn prompts_are_texts_and_never_commands_of_claude() {
     let Some(stage) = Stage::usual("odd prompts to claude") else { return };
-    fs::write(stage.host.work().join("secret.txt"), "inlined").unwrap();
+    fs::write(stage.work.join("secret.txt"), "inlined").unwrap();
     let prompts = ["/cost MOCK:hello", "@secret.txt MOCK:hello", "-p MOCK:hello", "--help MOCK:hello"];
     let runs: Vec<String> = prompts.iter().map(|prompt| stage.client.spawn(stage.request(prompt))).collect();
     for (run, prompt) in runs.iter().zip(prompts) {

@@ -4,11 +4,7 @@ use std::fs;
 
 use serde_json::{Value, json};
 
-use super::{Props, Stage, all, answer_to, asked, bash, notice, of_type, script, text};
-
-/// The MCP server of the agent whose tools ask the person.
-const ASKING: &str =
-    r#", mcp_catalog = { asking = { command = "{python}", args = ["{fixtures}/asking_mcp.py"] } }, mcp_servers = ["asking"]"#;
+use super::{Stage, all, answer_to, asked, bash, notice, of_type, script, text};
 
 fn status(events: &[Value]) -> Value {
     of_type(events, "command_finished")["data"]["status"].clone()
@@ -17,7 +13,7 @@ fn status(events: &[Value]) -> Value {
 #[test]
 fn a_tool_is_used_as_the_answer_says() {
     let Some(stage) = Stage::usual("questions of claude") else { return };
-    let work = stage.host.work();
+    let work = &stage.work;
     let ask = |file: &str| stage.client.spawn(stage.choosing(&bash(&format!("touch {file} && echo touched")), asked()));
 
     let yes = ask("yes");
@@ -71,8 +67,8 @@ fn an_answer_from_now_on_holds_for_the_session_alone() {
     stage.answer(&run, &question, json!({ "choices": ["allow_session"] }));
     let (run, events) = stage.completes(&run);
     assert_eq!((text(&run), all(&events, "input_required").len()), ("both", 1), "{events:#?}");
-    assert!(stage.host.work().join("second").exists());
-    assert!(!stage.host.work().join(".claude").exists(), "nothing is written into the project");
+    assert!(stage.work.join("second").exists());
+    assert!(!stage.work.join(".claude").exists(), "nothing is written into the project");
 }
 
 #[test]
@@ -85,7 +81,7 @@ fn a_question_that_nobody_answers_is_a_no() {
     let resolved = of_type(&events, "input_resolved");
     assert_eq!((&resolved["data"]["how"], &resolved["data"]["choice"]), (&json!("expired"), &json!("deny")));
     assert_eq!(status(&events), json!("declined"));
-    assert!(!stage.host.work().join("late").exists());
+    assert!(!stage.work.join("late").exists());
     let late = json!({ "run_id": run, "answer": answer_to(&question, json!({ "choices": ["allow"] })) });
     assert!(stage.client.try_call("continue_run", late).is_err());
 
@@ -110,7 +106,7 @@ fn a_question_is_withdrawn_by_a_message_that_cuts_the_turn() {
     assert_eq!(text(&view), "something else");
     let resolved = of_type(&events, "input_resolved");
     assert_eq!((&resolved["data"]["question_id"], &resolved["data"]["how"]), (&question["question_id"], &json!("withdrawn")));
-    assert!(!stage.host.work().join("gone").exists());
+    assert!(!stage.work.join("gone").exists());
 }
 
 #[test]
@@ -131,7 +127,7 @@ fn two_subagents_ask_at_once_and_each_gets_its_answer() {
         stage.answer(&run, question, json!({ "choices": [says(question)] }));
     }
     stage.completes(&run);
-    assert!(stage.host.work().join("left").exists() && !stage.host.work().join("right").exists());
+    assert!(stage.work.join("left").exists() && !stage.work.join("right").exists());
 }
 
 #[test]
@@ -177,7 +173,7 @@ fn the_agents_own_questions_are_answered_by_choice_by_text_and_by_form() {
 fn a_plan_is_worked_on_and_then_approved() {
     let Some(stage) = Stage::usual("a plan of claude") else { return };
     let plan = "{{find:/\\S+/plans/[a-z-]+\\.md}}";
-    let file = stage.host.work().join("done.txt");
+    let file = stage.work.join("done.txt");
     let prompt = script(&json!([
         [{ "tool": "Write", "input": { "file_path": plan, "content": "1. look for the mouse" } }],
         [{ "tool": "ExitPlanMode", "input": {} }],
@@ -205,8 +201,8 @@ fn a_plan_is_worked_on_and_then_approved() {
 
 #[test]
 fn servers_of_the_agent_ask_by_form_and_by_address() {
-    let Some(stage) = Stage::of("elicitation of claude", Props { config: ASKING, ..Props::default() }) else { return };
-    let config = json!({ "permission_mode": "ask", "allowed_tools": ["mcp__asking"] });
+    let Some(stage) = Stage::usual("elicitation of claude") else { return };
+    let config = json!({ "permission_mode": "ask", "allowed_tools": ["mcp__asking"], "mcp_servers": ["asking"] });
     let ask = |tool: &str| {
         let turn = json!([[{ "tool": tool, "input": { "message": "who are you?" } }], [{ "text": "got {{tool_result}}" }]]);
         let run = stage.client.spawn(stage.choosing(&script(&turn), config.clone()));
@@ -236,8 +232,8 @@ fn servers_of_the_agent_ask_by_form_and_by_address() {
 
 #[test]
 fn where_nobody_is_asked_everything_is_refused_at_once() {
-    let Some(stage) = Stage::of("a run of claude that never asks", Props { config: ASKING, ..Props::default() }) else { return };
-    let config = json!({ "permission_mode": "never_ask_deny", "allowed_tools": ["mcp__asking"] });
+    let Some(stage) = Stage::usual("a run of claude that never asks") else { return };
+    let config = json!({ "permission_mode": "never_ask_deny", "allowed_tools": ["mcp__asking"], "mcp_servers": ["asking"] });
     let (run, events) = stage.completed(stage.choosing(&bash("touch x"), config.clone()));
     assert!(text(&run).to_lowercase().contains("nobody can be asked"), "{run}");
     assert_eq!(status(&events), json!("declined"));
@@ -247,5 +243,5 @@ fn where_nobody_is_asked_everything_is_refused_at_once() {
     assert!(text(&run).contains("decline"), "{run}");
     notice(&events, "question_declined");
     assert!(all(&events, "input_required").is_empty());
-    assert!(fs::read_dir(stage.host.work()).unwrap().next().is_none());
+    assert!(fs::read_dir(&stage.work).unwrap().next().is_none());
 }

@@ -77,7 +77,7 @@ fn a_cancelled_run_is_carried_on_with_what_it_was_told() {
     let next = stage.goes_on(&view, &[("message", "MOCK:hello".into())]);
     assert_eq!(text(&next), "Hello from the mock model.");
     assert_eq!((&next["metadata"], &next["session_id"]), (&json!({ "mouse": "grey" }), &view["session_id"]));
-    let last = stage.mock.bodies().pop().unwrap();
+    let last = stage.mock.bodies("Always speak of mice.").pop().unwrap();
     assert_eq!(last["model"], "claude-haiku-4-5");
     assert!(last["system"].to_string().contains("Always speak of mice."), "{}", last["system"]);
 }

@@ -65,7 +65,7 @@ fn a_message_cuts_a_command_or_joins_after_it() {
 
     let run = busy("until [ -e go ]; do read -t 0.1 <> <(:); done; echo went");
     stage.steer(&run, &says("joined"), "after_step");
-    std::fs::write(stage.host.work().join("go"), "").unwrap();
+    std::fs::write(stage.work.join("go"), "").unwrap();
     let (view, events) = stage.completes(&run);
     assert_eq!((text(&view), joined(&events)), ("joined", vec![says("joined").as_str()]));
     assert_eq!(of_type(&events, "command_finished")["data"]["status"], "succeeded");
@@ -84,7 +84,7 @@ fn a_message_beside_an_open_question_waits_for_its_answer() {
     stage.answer(&run, &question, json!({ "choices": ["allow"] }));
     let (view, events) = stage.completes(&run);
     assert_eq!((text(&view), joined(&events).len()), ("heard", 1));
-    assert!(stage.host.work().join("asked").exists());
+    assert!(stage.work.join("asked").exists());
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::{Stage, asked, bash, of_type};
+use super::{KEY, Stage, asked, bash, of_type};
 use crate::patience::until;
 use crate::processes::with_environment;
 
@@ -27,12 +27,13 @@ fn was_polite(view: &Value) -> bool {
 #[test]
 fn a_cancel_in_mid_answer_ends_the_request_too() {
     let Some(stage) = Stage::usual("a cancel of claude in mid-answer") else { return };
-    let run = stage.client.spawn(stage.request("MOCK:hang"));
+    let run = stage.client.spawn(stage.request("a cancel in mid-answer: MOCK:hang"));
     stage.client.event(&run, "the first word", |event| event["type"] == "agent_message");
     let (view, _) = stage.stopped(&run);
     assert!(was_polite(&view), "{}", view["receipt"]);
     assert!(view["result"]["text"].as_str().is_some_and(|text| text.starts_with("Starting")), "what there is is kept: {view}");
-    stage.noted("client_gone");
+    let gone = || (stage.mock.outcome("a cancel in mid-answer")? == "client_gone").then_some(());
+    until("the mock to see that its client has gone", gone);
 }
 
 #[test]
@@ -41,7 +42,7 @@ fn a_cancel_in_mid_command_leaves_no_child() {
     // One in a session of its own, one that does not hear TERM, and the command itself.
     let stubborn = "sh -c 'trap \"\" TERM; while :; do read -t 1 <> /dev/zero || true; tail -f /dev/null; done'";
     let run = stage.client.spawn(stage.request(&bash(&format!("setsid tail -f /dev/null & {stubborn} & touch up; tail -f /dev/null"))));
-    until("the command to stand", || stage.host.work().join("up").exists().then_some(()));
+    until("the command to stand", || stage.work.join("up").exists().then_some(()));
     assert!(with_environment(&format!("FALCONER_RUN_ID={run}")).len() >= 4);
     let (_, events) = stage.stopped(&run);
     assert_eq!(of_type(&events, "command_finished")["data"]["status"], "interrupted");
@@ -55,7 +56,7 @@ fn a_cancel_with_an_open_question_closes_it() {
     let (view, events) = stage.stopped(&run);
     assert!(was_polite(&view), "{}", view["receipt"]);
     assert_eq!(of_type(&events, "input_resolved")["data"]["question_id"], question["question_id"]);
-    assert!(!stage.host.work().join("x").exists());
+    assert!(!stage.work.join("x").exists());
 }
 
 #[test]
@@ -74,7 +75,7 @@ fn a_cancel_at_once_is_as_good_as_any() {
 
 #[test]
 fn a_host_that_is_killed_leaves_nothing_and_says_what_it_does_not_know() {
-    let Some(stage) = Stage::usual("a killed host of claude") else { return };
+    let Some(stage) = Stage::with("a killed host of claude", KEY, "") else { return };
     let busy = stage.client.spawn(stage.request(&bash("setsid tail -f /dev/null & tail -f /dev/null")));
     stage.client.event(&busy, "the command", |event| event["type"] == "command_started");
     let asking = stage.client.spawn(stage.choosing(&bash("touch x"), asked()));

@@ -18,7 +18,7 @@ fn a_command_with_its_output_and_files_with_their_changes() {
     assert_eq!(finished["data"]["id"], started["data"]["id"]);
     assert_eq!((&finished["data"]["status"], &finished["data"]["exit_code"]), (&json!("failed"), &json!(3)), "{finished}");
 
-    let file = stage.host.work().join("note.txt");
+    let file = stage.work.join("note.txt");
     let prompt = script(&json!([
         [{ "tool": "Write", "input": { "file_path": file, "content": "caught\na mouse\n" } }],
         [{ "tool": "Edit", "input": { "file_path": file, "old_string": "a mouse", "new_string": "a vole" } }],

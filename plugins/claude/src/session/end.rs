@@ -11,8 +11,10 @@ use crate::{outgoing, verdict};
 
 /// How long an interrupted turn may take to its result, before the session is ended.
 const INTERRUPT_WAIT: Duration = Duration::from_secs(2);
-/// How long a program that was told to end may take.
-const END_WAIT: Duration = Duration::from_secs(5);
+/// How long a program may take to end its session: it stops what runs in the background, with TERM and then KILL.
+const END_WAIT: Duration = Duration::from_secs(3);
+/// How long a program may take to exit at the end of its input, when nothing is left to do.
+const EXIT_WAIT: Duration = Duration::from_secs(5);
 /// Bytes of an answer; a limit of the contract.
 const MAX_ANSWER: usize = 1 << 20;
 
@@ -101,7 +103,11 @@ impl Session {
                 out.events.push(Event::notice(Severity::Warning, "background_stopped", text));
                 self.end_session(now, out);
             }
-            Stage::Answered { .. } if self.background == 0 && self.quiet_until.is_some_and(|until| now >= until) => self.close(now, out),
+            Stage::Answered { .. } if self.background == 0 && self.quiet_until.is_some_and(|until| now >= until) => {
+                // The answer stands, though a message came too late for another one.
+                out.events.extend(self.inbox.give_up().iter().map(|id| said::not_delivered(id)));
+                self.close(now, out);
+            }
             _ => {}
         }
     }
@@ -177,12 +183,13 @@ impl Session {
     pub(super) fn end_session(&mut self, now: Duration, out: &mut Effects) {
         let id = self.request_id();
         out.lines.push(outgoing::end_session(&id));
-        self.close(now, out);
+        out.close = true;
+        self.stage = Stage::Ending { until: now + END_WAIT };
     }
 
     pub(super) fn close(&mut self, now: Duration, out: &mut Effects) {
         out.close = true;
-        self.stage = Stage::Ending { until: now + END_WAIT };
+        self.stage = Stage::Ending { until: now + EXIT_WAIT };
     }
 }
 

@@ -5,6 +5,8 @@
 
 mod end;
 mod said;
+#[cfg(test)]
+mod tests;
 
 use std::collections::VecDeque;
 use std::time::Duration;
