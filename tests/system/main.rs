@@ -11,6 +11,7 @@ mod artifacts;
 mod claude;
 mod cli;
 mod client;
+mod codex;
 mod daemon;
 mod events;
 mod exec;

@@ -33,6 +33,12 @@ enum EnvValue {
     Passed(bool),
 }
 
+impl EnvValue {
+    const fn is_passed(&self) -> bool {
+        matches!(self, Self::Passed(true))
+    }
+}
+
 #[derive(Debug, Clone, Deserialize)]
 #[serde(untagged)]
 enum HeaderValue {
@@ -66,7 +72,7 @@ impl Servers {
     /// Variables and secrets that Codex needs, so that it can pass them on.
     pub fn passed(&self) -> impl Iterator<Item = &str> {
         self.0.values().flat_map(|server| {
-            let env = server.env.iter().filter_map(|(name, value)| matches!(value, EnvValue::Passed(_)).then_some(name.as_str()));
+            let env = server.env.iter().filter_map(|(name, value)| value.is_passed().then_some(name.as_str()));
             let headers = server.headers.values().filter_map(|value| match value {
                 HeaderValue::Of { env } => Some(env.as_str()),
                 HeaderValue::Text(_) => None,
@@ -118,7 +124,7 @@ impl Server {
             });
             set("env", Value::Object(text.collect()));
             let passed: Vec<_> =
-                self.env.iter().filter(|(_, value)| matches!(value, EnvValue::Passed(_))).map(|(name, _)| name).collect();
+                self.env.iter().filter(|(_, value)| value.is_passed()).map(|(name, _)| name).collect();
             set("env_vars", json!(passed));
         }
         if let Some(s) = self.startup_timeout_s {
