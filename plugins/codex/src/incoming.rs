@@ -184,7 +184,9 @@ impl Note {
             "turn/started" => Self::TurnStarted { thread, turn: params.get("turn").and_then(|turn| text(turn, "id")).unwrap_or_default() },
             "turn/completed" => Self::TurnCompleted { thread, turn: params.get("turn").map(turn).unwrap_or_default() },
             "item/started" => Self::ItemStarted { thread, item: Item::read(params.get_mut("item").map(Value::take).unwrap_or_default()) },
-            "item/completed" => Self::ItemCompleted { thread, item: Item::read(params.get_mut("item").map(Value::take).unwrap_or_default()) },
+            "item/completed" => {
+                Self::ItemCompleted { thread, item: Item::read(params.get_mut("item").map(Value::take).unwrap_or_default()) }
+            }
             "item/agentMessage/delta" | "item/plan/delta" => Self::Said { item: item_id(), text: delta(), thread },
             "item/reasoning/summaryTextDelta" => Self::Summary { item: item_id(), text: delta(), thread },
             "item/reasoning/summaryPartAdded" => {
@@ -193,7 +195,9 @@ impl Note {
             }
             "item/reasoning/textDelta" => Self::Reasoned { item: item_id(), text: delta(), thread },
             "item/commandExecution/outputDelta" => Self::Output { item: item_id(), text: delta() },
-            "turn/plan/updated" => Self::Todos(params.get("plan").and_then(Value::as_array).into_iter().flatten().filter_map(todo).collect()),
+            "turn/plan/updated" => {
+                Self::Todos(params.get("plan").and_then(Value::as_array).into_iter().flatten().filter_map(todo).collect())
+            }
             "thread/tokenUsage/updated" => {
                 let usage = params.get("tokenUsage");
                 let tokens = |name: &str| usage.and_then(|usage| usage.get(name)).map(Tokens::read).unwrap_or_default();
@@ -234,7 +238,9 @@ impl Note {
                     None => Self::Ignored,
                 }
             }
-            "thread/compacted" => Self::Notice(Severity::Info, "context_compacted", "the conversation was shortened to fit the model".to_owned()),
+            "thread/compacted" => {
+                Self::Notice(Severity::Info, "context_compacted", "the conversation was shortened to fit the model".to_owned())
+            }
             "thread/reverted" => native("thread_reverted", params),
             "thread/environment/connected" => native("environment_connected", params),
             "thread/environment/disconnected" => native("environment_disconnected", params),
@@ -328,9 +334,22 @@ mod tests {
         for odd in [json!(null), json!([]), json!("x"), json!({}), json!({"id": null}), json!({"id": "x"}), json!({"method": 3})] {
             assert_eq!(Incoming::read(odd), Incoming::Other);
         }
-        let methods = ["turn/completed", "item/started", "item/completed", "error", "turn/plan/updated", "thread/tokenUsage/updated", "thread/started"];
+        let methods = [
+            "turn/completed",
+            "item/started",
+            "item/completed",
+            "error",
+            "turn/plan/updated",
+            "thread/tokenUsage/updated",
+            "thread/started",
+        ];
         for method in methods {
-            for params in [json!(null), json!({}), json!([]), json!({"item": 1, "turn": [], "error": "x", "plan": {}, "tokenUsage": 4, "threadId": {}})] {
+            for params in [
+                json!(null),
+                json!({}),
+                json!([]),
+                json!({"item": 1, "turn": [], "error": "x", "plan": {}, "tokenUsage": 4, "threadId": {}}),
+            ] {
                 let read = Incoming::read(json!({"method": method, "params": params}));
                 assert!(matches!(read, Incoming::Told(ref note) if !matches!(note, Note::Unknown(_))), "{read:?}");
             }

@@ -30,8 +30,11 @@ pub fn check(parts: &[Part]) -> Result<u64, Failure> {
         return Err(Failure::new("invalid_argument", "the message is empty; codex needs one that says something"));
     }
     if images > MAX_IMAGES {
-        return Err(Failure::new("unsupported", format!("the images of the message have {images} bytes; codex takes at most {MAX_IMAGES}"))
-            .with_hint("send smaller images, or put them into the working directory and name their paths"));
+        return Err(Failure::new(
+            "unsupported",
+            format!("the images of the message have {images} bytes; codex takes at most {MAX_IMAGES}"),
+        )
+        .with_hint("send smaller images, or put them into the working directory and name their paths"));
     }
     Ok(size)
 }

@@ -202,7 +202,8 @@ mod tests {
 
     #[test]
     fn subagents_are_named_by_the_call_that_began_them() {
-        let call = json!({"type": "collabAgentToolCall", "id": "c", "tool": "spawnAgent", "status": "completed", "receiverThreadIds": ["t"]});
+        let call =
+            json!({"type": "collabAgentToolCall", "id": "c", "tool": "spawnAgent", "status": "completed", "receiverThreadIds": ["t"]});
         let Item::Tool(tool) = Item::read(call) else { panic!("no tool") };
         assert_eq!((tool.spawned, tool.status), (vec!["t".to_owned()], Some(ItemStatus::Succeeded)));
     }

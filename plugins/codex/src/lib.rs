@@ -76,7 +76,9 @@ impl Backend for Codex {
         Ok(Draft {
             summary: format!("{verb} a message of {size} bytes"),
             actions: vec![command.planned()],
-            unknown: vec!["which commands the agent will run and which files it will change, within its permission mode and sandbox".to_owned()],
+            unknown: vec![
+                "which commands the agent will run and which files it will change, within its permission mode and sandbox".to_owned(),
+            ],
         })
     }
 

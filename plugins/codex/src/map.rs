@@ -3,7 +3,9 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use falconer_backend::{CommandEnd, CommandStart, Event, Events, ItemStatus, MessageText, NativeEvent, Severity, ToolEnd, ToolStart, spill};
+use falconer_backend::{
+    CommandEnd, CommandStart, Event, Events, ItemStatus, MessageText, NativeEvent, Severity, ToolEnd, ToolStart, spill,
+};
 use serde_json::{Value, json};
 
 use crate::item::{self, Item};
@@ -29,7 +31,9 @@ enum Kind {
     Command(Output),
     /// With what it would change.
     Change(Value),
-    Tool { spawns: bool },
+    Tool {
+        spawns: bool,
+    },
 }
 
 /// Keeps what is needed to tell the next event from the next line.

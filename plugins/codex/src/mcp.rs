@@ -123,8 +123,7 @@ impl Server {
                 EnvValue::Passed(_) => None,
             });
             set("env", Value::Object(text.collect()));
-            let passed: Vec<_> =
-                self.env.iter().filter(|(_, value)| value.is_passed()).map(|(name, _)| name).collect();
+            let passed: Vec<_> = self.env.iter().filter(|(_, value)| value.is_passed()).map(|(name, _)| name).collect();
             set("env_vars", json!(passed));
         }
         if let Some(s) = self.startup_timeout_s {
@@ -158,10 +157,7 @@ mod tests {
         assert_eq!(servers.passed().collect::<Vec<_>>(), ["TOKEN", "AUTH"]);
         let all = servers.thread_config(&["mine".to_owned()], Mode::Ask).unwrap();
         assert_eq!(all["mine"], json!({"enabled": false}));
-        assert_eq!(
-            all["files"],
-            json!({"command": "files", "args": ["--ro"], "env": {"A": "1"}, "env_vars": ["TOKEN"], "required": true})
-        );
+        assert_eq!(all["files"], json!({"command": "files", "args": ["--ro"], "env": {"A": "1"}, "env_vars": ["TOKEN"], "required": true}));
         assert_eq!(all["web"]["env_http_headers"], json!({"Authorization": "AUTH"}));
         assert_eq!((&all["web"]["required"], &all["web"]["tool_timeout_sec"]), (&json!(false), &json!(5)));
         assert_eq!(Servers::default().thread_config(&[], Mode::Ask).unwrap(), json!({}));

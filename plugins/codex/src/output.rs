@@ -80,7 +80,10 @@ impl Output {
         let bytes = &whole[missing];
         self.send(events, id, bytes);
         if !at_the_end {
-            let text = format!("the last {} bytes of the output of {id} are its first: codex streams nothing of a command's first moments", bytes.len());
+            let text = format!(
+                "the last {} bytes of the output of {id} are its first: codex streams nothing of a command's first moments",
+                bytes.len()
+            );
             events.push(Event::notice(Severity::Info, "output_out_of_order", text));
         }
     }

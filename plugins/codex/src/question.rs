@@ -141,7 +141,11 @@ fn change(params: &Value, mapper: &Mapper) -> Draft {
 
 fn permissions(params: &Value) -> Draft {
     let reason = text(params, "reason").map(|reason| format!(": {reason}")).unwrap_or_default();
-    Draft::approval(format!("Codex wants further permissions{reason}"), pick(params, &["permissions", "cwd", "reason", "environmentId"]), true)
+    Draft::approval(
+        format!("Codex wants further permissions{reason}"),
+        pick(params, &["permissions", "cwd", "reason", "environmentId"]),
+        true,
+    )
 }
 
 fn user_input(params: &Value) -> Option<(Vec<AgentsQuestion>, Draft)> {
@@ -214,10 +218,15 @@ fn elicitation(params: &Value) -> Option<(Form, Draft)> {
             Some((Form::Agreement, draft))
         }
         Some("form" | "openai/form" | "openaiForm") => {
-            let schema = params.get("requestedSchema").filter(|schema| schema.is_object()).cloned().unwrap_or_else(|| json!({"type": "object"}));
+            let schema =
+                params.get("requestedSchema").filter(|schema| schema.is_object()).cloned().unwrap_or_else(|| json!({"type": "object"}));
             let details = json!({ "serverName": server, "message": message, "requestedSchema": schema });
             let empty = schema.get("properties").and_then(Value::as_object).is_none_or(Map::is_empty);
-            let (choices, form) = if empty { (vec![choice("allow", "Accept", "nothing is to be filled in"), deny], None) } else { (vec![deny], Some(schema)) };
+            let (choices, form) = if empty {
+                (vec![choice("allow", "Accept", "nothing is to be filled in"), deny], None)
+            } else {
+                (vec![deny], Some(schema))
+            };
             Some((Form::Filled, Draft { kind: QuestionKind::Input, prompt, choices, details, form, default: Some("deny".to_owned()) }))
         }
         _ => None,
@@ -277,7 +286,11 @@ impl Open {
         let result = match &self.form {
             Form::Questions(questions) => match answers(questions, chosen, answer.text.as_deref(), data.as_ref()) {
                 Some(answers) => json!({ "answers": answers }),
-                None => return Reply::Unsupported("the answer says nothing to the question: give a choice, `text`, or `data` that fits the form"),
+                None => {
+                    return Reply::Unsupported(
+                        "the answer says nothing to the question: give a choice, `text`, or `data` that fits the form",
+                    );
+                }
             },
             Form::Filled => match data {
                 Some(content) if content.is_object() => json!({ "action": "accept", "content": content, "_meta": null }),
@@ -285,7 +298,9 @@ impl Open {
                 _ => return Reply::Unsupported("the form needs `data`, an object that fits it"),
             },
             _ if data.as_ref().is_some_and(|data| data.get("input").is_some()) => {
-                return Reply::Unsupported("codex takes no changed input: allow it as it stands, or deny it and say in `text` what to do instead");
+                return Reply::Unsupported(
+                    "codex takes no changed input: allow it as it stands, or deny it and say in `text` what to do instead",
+                );
             }
             Form::Decision => match chosen {
                 Some("allow") => json!({ "decision": "accept" }),
@@ -330,7 +345,9 @@ fn answers(questions: &[AgentsQuestion], chosen: Option<&str>, free: Option<&str
 
 fn without_nulls(value: &Value) -> Value {
     match value {
-        Value::Object(fields) => fields.iter().filter(|(_, field)| !field.is_null()).map(|(name, field)| (name.clone(), field.clone())).collect(),
+        Value::Object(fields) => {
+            fields.iter().filter(|(_, field)| !field.is_null()).map(|(name, field)| (name.clone(), field.clone())).collect()
+        }
         other => other.clone(),
     }
 }

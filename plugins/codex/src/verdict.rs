@@ -7,7 +7,8 @@ use crate::incoming::TurnError;
 
 /// What to do where there is no login.
 pub const LOGIN_HINT: &str = "run `codex login` once as this user, or grant a secret with an API key: CODEX_API_KEY or OPENAI_API_KEY; `falconer check` shows which has a value";
-const KEY_HINT: &str = "give another key (CODEX_API_KEY or OPENAI_API_KEY), or run `codex login` again; `falconer check` shows what is granted";
+const KEY_HINT: &str =
+    "give another key (CODEX_API_KEY or OPENAI_API_KEY), or run `codex login` again; `falconer check` shows what is granted";
 const WAIT_HINT: &str = "wait, then run again or continue the session";
 const HOME_HINT: &str = "make the directory, or grant CODEX_HOME (or HOME) with another value: it holds the login and the sessions";
 /// Longest part of a message of the program that is kept.
@@ -116,7 +117,8 @@ pub fn of_request(what: &str, message: &str) -> Failure {
         return Failure::new("session_not_found", said).with_hint("start a new run; codex has no such session in its own history any more");
     }
     if low.contains("mcp server") || low.contains("required mcp") {
-        return Failure::new("mcp_server_failed", said).with_hint("mend the server in mcp_catalog, set `required = false` for it, or run without it");
+        return Failure::new("mcp_server_failed", said)
+            .with_hint("mend the server in mcp_catalog, set `required = false` for it, or run without it");
     }
     Failure::new("agent_error", format!("codex refused {what}: {said}"))
 }
@@ -132,7 +134,9 @@ pub fn without_turn(exit: Option<ExitStatus>, stderr: &str) -> Failure {
         return Failure::new("invalid_config", said).with_hint("mend codex's own config.toml, or `settings` in [backends.codex]");
     }
     let mut failure = match exit {
-        Some(ExitStatus::Code(code)) => Failure::new("agent_exited", format!("codex ended with exit code {code} and without the end of its turn")),
+        Some(ExitStatus::Code(code)) => {
+            Failure::new("agent_exited", format!("codex ended with exit code {code} and without the end of its turn"))
+        }
         Some(status) => Failure::of_exit("codex", status),
         None => Failure::new("agent_exited", "codex closed its output without the end of its turn"),
     };

@@ -3,6 +3,7 @@
 use std::fs;
 
 use serde_json::{Value, json};
+use tempfile::TempDir;
 
 use super::{Props, Stage, all, noticed, script};
 
@@ -10,12 +11,17 @@ fn bash(command: &str) -> String {
     format!("MOCK:bash {}", json!({ "command": command }))
 }
 
+/// A directory that no sandbox may write: not below `/tmp`.
+fn elsewhere() -> TempDir {
+    tempfile::Builder::new().prefix("falconer-test-").tempdir_in("/var/tmp").unwrap()
+}
+
 #[test]
 fn each_permission_mode_does_what_it_says() {
     let Some(stage) = Stage::set("permission modes of codex") else { return };
-    let work = stage.host.work();
-    let inside = |name: &str| bash(&format!("touch {name}; touch {}/home/{name}", stage.host.path("").display()));
-    let outside = |name: &str| work.join("../home").join(name);
+    let (work, elsewhere) = (stage.host.work(), elsewhere());
+    let inside = |name: &str| bash(&format!("touch {name}; touch {}/{name}", elsewhere.path().display()));
+    let outside = |name: &str| elsewhere.path().join(name);
 
     // The workspace may be written, and nothing else; nobody is asked.
     for mode in ["accept_edits", "never_ask_deny"] {
@@ -24,7 +30,7 @@ fn each_permission_mode_does_what_it_says() {
         assert!(work.join(mode).exists() && !outside(mode).exists(), "{mode}");
     }
     // What the sandbox does not allow is asked in the one mode, and refused in the other.
-    let escalate = format!("MOCK:escalate {}", json!({ "command": format!("touch {}/home/more", stage.host.path("").display()) }));
+    let escalate = format!("MOCK:escalate {}", json!({ "command": format!("touch {}/more", elsewhere.path().display()) }));
     let run = stage.client.spawn(stage.choosing(&escalate, json!({ "permission_mode": "accept_edits" })));
     let question = stage.question(&run);
     assert_eq!(question["details"]["reason"], "mock: needs more rights", "{question}");
@@ -36,8 +42,8 @@ fn each_permission_mode_does_what_it_says() {
     assert!(!outside("more").exists() && noticed(&events, "permission_denied"), "{events:#?}");
 
     // A plan changes nothing, and is the answer.
-    let (_, events) = stage.completed(stage.choosing(&inside("plan"), json!({ "permission_mode": "plan" })));
-    assert_eq!(all(&events, "command_finished")[0]["status"], "failed", "{events:#?}");
+    let (run, _) = stage.completed(stage.choosing(&inside("plan"), json!({ "permission_mode": "plan" })));
+    assert!(run["result"]["text"].as_str().unwrap().contains("Read-only file system"), "{run}");
     assert!(!work.join("plan").exists() && !outside("plan").exists());
     let plan = script(json!([[{ "text": "<proposed_plan>\n# Plan\n- catch it\n</proposed_plan>" }]]));
     let (run, _) = stage.completed(stage.choosing(&plan, json!({ "permission_mode": "plan" })));
@@ -58,24 +64,26 @@ fn each_permission_mode_does_what_it_says() {
 #[test]
 fn bypass_is_the_operators() {
     let Some(stage) = Stage::with("bypass of codex", Props { config: "permission_mode = \"bypass\"", ..Props::default() }) else { return };
-    let escalate = format!("MOCK:escalate {}", json!({ "command": format!("touch {}/home/more", stage.host.path("").display()) }));
-    let (_, events) = stage.completed(stage.request(&bash(&format!("touch {}/home/more", stage.host.path("").display()))));
-    assert!(stage.host.path("home/more").exists(), "{events:#?}");
+    let elsewhere = elsewhere();
+    let escalate = format!("MOCK:escalate {}", json!({ "command": format!("touch {}/more", elsewhere.path().display()) }));
+    let (_, events) = stage.completed(stage.request(&bash(&format!("touch {}/more", elsewhere.path().display()))));
+    assert!(elsewhere.path().join("more").exists(), "{events:#?}");
     let (_, events) = stage.run(stage.request(&escalate));
     assert_eq!(all(&events, "input_required"), Vec::<&Value>::new());
 }
 
 #[test]
 fn directories_and_the_sandbox() {
-    let config = "permission_mode = \"accept_edits\"";
-    let Some(stage) = Stage::with("directories of codex", Props { config, ..Props::default() }) else { return };
-    // Under /tmp a sandbox may write anyway; its own temporary directory is turned off here.
-    let beside = stage.host.path("beside");
-    let command = bash(&format!("touch {}/there", beside.display()));
-    let (_, _) = stage.completed(stage.choosing(&command, json!({ "add_dirs": [beside] })));
-    assert!(beside.join("there").exists());
-    let (_, events) = stage.completed(stage.choosing(&bash("touch here"), json!({ "sandbox": "read_only" })));
-    assert_eq!(all(&events, "command_finished")[0]["status"], "failed", "{events:#?}");
+    let (config, beside) = ("permission_mode = \"accept_edits\"", elsewhere());
+    let props = Props { config, workspace: beside.path().to_str(), ..Props::default() };
+    let Some(stage) = Stage::with("directories of codex", props) else { return };
+    let command = bash(&format!("touch {}/there", beside.path().display()));
+    stage.completed(stage.request(&command));
+    assert!(!beside.path().join("there").exists());
+    stage.completed(stage.choosing(&command, json!({ "add_dirs": [beside.path()] })));
+    assert!(beside.path().join("there").exists());
+    let (run, _) = stage.completed(stage.choosing(&bash("touch here"), json!({ "sandbox": "read_only" })));
+    assert!(run["result"]["text"].as_str().unwrap().contains("Read-only file system"), "{run}");
     assert!(!stage.host.work().join("here").exists());
 }
 

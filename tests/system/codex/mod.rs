@@ -44,7 +44,7 @@ max_retries = 1
 {config}
 [backends.codex.grants]
 programs = { codex = "{codex}" }
-workspaces = ["{work}", "{dir}/beside"]
+workspaces = ["{work}", "{workspace}"]
 {env}
 secrets = { OPENAI_API_KEY = { env = "OPENAI_API_KEY" } }
 [backends.codex.allow]
@@ -107,6 +107,8 @@ pub struct Props<'a> {
     /// Instead of the mock's address.
     pub url: Option<&'a str>,
     pub more: &'a str,
+    /// A further one.
+    pub workspace: Option<&'a str>,
     /// Instead of the usual environment.
     pub env: Option<&'a str>,
 }
@@ -126,7 +128,6 @@ impl Stage {
     pub fn with(test: &str, props: Props) -> Option<Self> {
         let (codex, python) = (fetched::codex(test)?, fetched::plain_python(test)?);
         let host = Host::bare("");
-        fs::create_dir(host.path("beside")).unwrap();
         let mock = Mock::start(python, host.path("mock.log"));
         let text = CONFIG
             .replace("{codex}", codex.to_str().unwrap())
@@ -134,6 +135,7 @@ impl Stage {
             .replace("{config}", props.config)
             .replace("{allow}", props.allow)
             .replace("{more}", props.more)
+            .replace("{workspace}", props.workspace.unwrap_or("{work}"))
             .replace("{env}", props.env.unwrap_or("env = { HOME = \"{dir}/home\", SEEN = \"by-commands\" }"))
             .replace("{url}", props.url.unwrap_or(&mock.url))
             .replace("{tests}", fetched::of_tests("").to_str().unwrap());

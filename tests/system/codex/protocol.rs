@@ -10,7 +10,8 @@ use crate::fetched;
 fn every_notification_request_and_item_is_in_the_table() {
     let Some(codex) = fetched::codex("the schema of codex") else { return };
     let dir = tempfile::tempdir().unwrap();
-    let made = Command::new(codex).args(["app-server", "generate-json-schema", "--experimental", "--out"]).arg(dir.path()).output().unwrap();
+    let made =
+        Command::new(codex).args(["app-server", "generate-json-schema", "--experimental", "--out"]).arg(dir.path()).output().unwrap();
     assert!(made.status.success(), "{made:?}");
     let read = |name: &str| -> Value { serde_json::from_slice(&std::fs::read(dir.path().join(name)).unwrap()).unwrap() };
     let table = std::fs::read_to_string(fetched::of_tests("../docs/codex.md")).unwrap();

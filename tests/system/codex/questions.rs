@@ -60,7 +60,8 @@ fn an_answer_for_the_session_answers_the_same_again() {
 #[test]
 fn a_change_of_files_is_asked_with_its_diff() {
     let Some(stage) = Stage::set("file questions of codex") else { return };
-    let patch = |name: &str| format!("MOCK:patch {}", json!({ "patch": format!("*** Begin Patch\n*** Add File: {name}\n+caught\n*** End Patch") }));
+    let patch =
+        |name: &str| format!("MOCK:patch {}", json!({ "patch": format!("*** Begin Patch\n*** Add File: {name}\n+caught\n*** End Patch") }));
     for (choice, status) in [("allow", "succeeded"), ("deny", "declined")] {
         let run = stage.client.spawn(stage.choosing(&patch(choice), json!({ "model": "gpt-5.5" })));
         let question = stage.question(&run);
@@ -94,7 +95,9 @@ fn changed_input_is_refused_and_the_question_stays() {
 
 #[test]
 fn a_question_that_expires_is_a_no() {
-    let Some(stage) = Stage::with("an expired question of codex", Props { more: "[host]\nquestion = \"1s\"", ..Props::default() }) else { return };
+    let Some(stage) = Stage::with("an expired question of codex", Props { more: "[host]\nquestion = \"1s\"", ..Props::default() }) else {
+        return;
+    };
     let run = stage.client.spawn(stage.request(&touch("late")));
     let question = stage.question(&run);
     let (view, events) = stage.ended(&run);
@@ -129,7 +132,8 @@ fn a_question_is_withdrawn_when_its_turn_is_cut() {
 #[test]
 fn several_questions_are_open_at_once() {
     let Some(stage) = Stage::set("several questions of codex") else { return };
-    let child = |name: &str| script(json!([[{ "tool": "shell", "input": { "command": format!("touch {name}") } }], [{ "text": "child done" }]]));
+    let child =
+        |name: &str| script(json!([[{ "tool": "shell", "input": { "command": format!("touch {name}") } }], [{ "text": "child done" }]]));
     let spawn = |name: &str| json!({ "tool": "multi_agent_v1__spawn_agent", "input": { "message": child(name), "agent_type": "default" } });
     let run = stage.client.spawn(stage.request(&script(json!([[spawn("one")], [spawn("two")], [{ "text": "parent done" }]]))));
     let both = crate::patience::until("two questions", || {
@@ -180,7 +184,9 @@ fn what_an_mcp_server_of_the_agent_asks() {
     let config = "permission_mode = \"accept_edits\"\nmcp_servers = [\"probe\"]\n[backends.codex.config.mcp_catalog.probe]\ncommand = \"python3\"\nargs = [\"{tests}/fixtures/mcp_probe.py\", \"--log\", \"/dev/null\"]\n";
     let Some(stage) = Stage::with("elicitations to codex", Props { config, ..Props::default() }) else { return };
     let call = format!("MOCK:mcp {}", json!({ "tool": "mcp__probe__elicit", "input": { "message": "Which colour?" } }));
-    for (answer, told) in [(json!({ "data": { "colour": "green" } }), "\"action\": \"accept\""), (json!({ "choices": ["deny"] }), "\"action\": \"decline\"")] {
+    for (answer, told) in
+        [(json!({ "data": { "colour": "green" } }), "\"action\": \"accept\""), (json!({ "choices": ["deny"] }), "\"action\": \"decline\"")]
+    {
         let run = stage.client.spawn(stage.request(&call));
         // First whether the tool may be called at all.
         let question = stage.question(&run);

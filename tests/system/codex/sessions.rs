@@ -7,7 +7,9 @@ use super::{Stage, all, of_type, script};
 /// The mock answers by the newest directive and the number of turns after it: only a conversation that holds the first run can lead
 /// to the second turn of its script.
 fn remembering() -> String {
-    script(json!([[{ "text": "I shall remember the mouse." }], [{ "text": "It was a mouse." }], [{ "text": "A small one." }], [{ "text": "Grey." }]]))
+    script(
+        json!([[{ "text": "I shall remember the mouse." }], [{ "text": "It was a mouse." }], [{ "text": "A small one." }], [{ "text": "Grey." }]]),
+    )
 }
 
 #[test]
@@ -33,11 +35,12 @@ fn a_session_is_carried_on_and_each_run_counts_its_own() {
 #[test]
 fn a_cancelled_session_is_carried_on() {
     let Some(stage) = Stage::set("a cancelled session of codex") else { return };
-    let run = stage.client.spawn(stage.request("MOCK[[{\"text\":\"hm \"},{\"hang\":true}],[{\"text\":\"where were we?\"}]]"));
+    let run = stage.client.spawn(stage.request("the mouse is called Walter; MOCK:hang"));
     stage.client.event(&run, "the answer to begin", |event| event["type"] == "agent_message");
     assert_eq!(stage.client.cancel(&run)["status"], "cancelled");
-    let (view, _) = stage.continued(&stage.client.get(&run), "go on");
+    let (view, _) = stage.continued(&stage.client.get(&run), "MOCK:hello");
     assert_eq!(view["status"], "completed", "{view}");
+    assert!(stage.mock.requests().pop().unwrap().to_string().contains("the mouse is called Walter"));
 }
 
 #[test]

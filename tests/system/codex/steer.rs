@@ -5,6 +5,7 @@ use std::fs;
 use serde_json::{Value, json};
 
 use super::{Props, Stage, all, script};
+use crate::patience::until;
 
 const EDITS: &str = "permission_mode = \"accept_edits\"";
 
@@ -57,13 +58,14 @@ fn a_message_during_a_command_waits_or_cuts_it() {
 fn messages_before_the_turn_and_several() {
     let Some(stage) = Stage::set("early messages to codex") else { return };
     let run = stage.client.spawn(stage.request("MOCK:hang"));
-    // At once: the program may not even be there.
+    // As soon as the run takes any: the program may not even have opened its thread.
+    until("the run to take messages", || stage.client.try_call("continue_run", json!({ "run_id": run, "message": "zero" })).ok());
     for word in ["one", "two", "MOCK:hello"] {
         stage.steer(&run, word, "after_step");
     }
     let (view, events) = stage.ended(&run);
     assert_eq!(view["result"]["text"], "Hello from the mock model.", "{view}");
-    assert_eq!(added(&events), ["one", "two", "MOCK:hello"], "{events:#?}");
+    assert_eq!(added(&events), ["zero", "one", "two", "MOCK:hello"], "{events:#?}");
 }
 
 #[test]

@@ -29,10 +29,10 @@ fn a_command_with_its_output() {
     let (_, events) = stage.completed(stage.request(&bash("seq 1 200000")));
     let text = output(&events);
     assert!(text.starts_with("1\n2\n3\n") && text.ends_with("199999\n200000\n"), "{} bytes", text.len());
-    let mut offset = 0;
+    let mut offset = 0u64;
     for chunk in all(&events, "command_output") {
         assert_eq!(chunk["offset"], json!(offset), "{chunk}");
-        offset += chunk["text"].as_str().unwrap().len();
+        offset += chunk["bytes"].as_u64().unwrap_or(chunk["text"].as_str().unwrap().len() as u64);
     }
 }
 
@@ -42,20 +42,21 @@ fn output_is_streamed_while_a_command_runs() {
     let go = stage.host.work().join("go");
     let command = format!("echo first; sleep 0.4; echo second; until test -e {}; do sleep 0.05; done; echo third", go.display());
     let run = stage.client.spawn(stage.request(&bash(&command)));
-    stage.client.event(&run, "the second line", |event| event["data"]["text"].as_str().is_some_and(|text| text.contains("second")) && event["type"] == "command_output");
+    stage.client.event(&run, "the second line", |event| {
+        event["data"]["text"].as_str().is_some_and(|text| text.contains("second")) && event["type"] == "command_output"
+    });
     fs::write(&go, "").unwrap();
     let (_, events) = stage.ended(&run);
-    // Codex does not stream the beginning; it comes last, and is said to.
-    assert_eq!(output(&events), "second\nthird\nfirst\n");
-    assert!(noticed(&events, "output_out_of_order"), "{events:#?}");
+    // Codex may not stream the beginning; it comes last then, and is said to.
+    let whole = if noticed(&events, "output_out_of_order") { "second\nthird\nfirst\n" } else { "first\nsecond\nthird\n" };
+    assert_eq!(output(&events), whole, "{events:#?}");
 }
 
 #[test]
 fn what_reaches_a_command() {
     let Some(stage) = Stage::with("the environment of codex's commands", Props { config: EDITS, ..Props::default() }) else { return };
-    let names = |events: &[Value]| -> Vec<String> {
-        output(events).lines().filter_map(|line| Some(line.split_once('=')?.0.to_owned())).collect()
-    };
+    let names =
+        |events: &[Value]| -> Vec<String> { output(events).lines().filter_map(|line| Some(line.split_once('=')?.0.to_owned())).collect() };
     let (run, events) = stage.completed(stage.request(&bash("env")));
     let seen = names(&events);
     assert!(!seen.iter().any(|name| name.contains("KEY") || name == "SEEN"), "{seen:?}");
@@ -134,7 +135,9 @@ fn only_named_mcp_servers_are_there() {
 fn a_subagents_work_is_part_of_the_call_that_began_it() {
     let config = "permission_mode = \"accept_edits\"\n[backends.codex.config.settings]\nopenai_base_url = \"{url}\"\n\"features.multi_agent\" = true";
     let Some(stage) = Stage::with("subagents of codex", Props { config, own_settings: true, ..Props::default() }) else { return };
-    let child = script(json!([[{ "text": "the child looks" }, { "tool": "shell", "input": { "command": "echo from the child" } }], [{ "text": "child done" }]]));
+    let child = script(
+        json!([[{ "text": "the child looks" }, { "tool": "shell", "input": { "command": "echo from the child" } }], [{ "text": "child done" }]]),
+    );
     let spawn = json!({ "tool": "multi_agent_v1__spawn_agent", "input": { "message": child, "agent_type": "default" } });
     // The parent ends its turn first: the run waits for the child.
     let (run, events) = stage.completed(stage.request(&script(json!([[spawn], [{ "text": "parent done" }]]))));

@@ -88,8 +88,7 @@ impl Session {
 
     /// The program needs no answer any more. Of a question that was answered it says so, too.
     pub(super) fn withdrawn(&mut self, request: &Value, out: &mut Effects) {
-        let taken: Vec<String> =
-            self.questions.iter().filter(|(_, open)| open.request == *request).map(|(id, _)| id.clone()).collect();
+        let taken: Vec<String> = self.questions.iter().filter(|(_, open)| open.request == *request).map(|(id, _)| id.clone()).collect();
         for id in taken {
             self.questions.remove(&id);
             let reason = "codex needs no answer any more".to_owned();

@@ -5,7 +5,7 @@ use std::time::Duration;
 use falconer_backend::{Completion, Event, ExitStatus, Outcome, Severity};
 use serde_json::{Value, json};
 
-use super::{Effects, Purpose, Session, Stage};
+use super::{Cut, Effects, Purpose, Session, Stage};
 use crate::verdict;
 
 /// How long the program may take to end what it left running.
@@ -52,7 +52,7 @@ impl Session {
     }
 
     /// A subagent's turn ended.
-    pub(super) fn child_idle(&mut self, thread: &str, _now: Duration, out: &mut Effects) {
+    pub(super) fn child_idle(&mut self, thread: &str, out: &mut Effects) {
         self.children.remove(thread);
         self.look_for_the_end(out);
     }
@@ -95,7 +95,7 @@ impl Session {
     pub(super) fn close(&mut self, now: Duration, out: &mut Effects) {
         if !matches!(self.stage, Stage::Ending { .. }) {
             out.close = true;
-            self.stage = Stage::Ending { until: now + if self.stopped { STOP_WAIT } else { END_WAIT } };
+            self.stage = Stage::Ending { until: now + if self.cut.is_some() { STOP_WAIT } else { END_WAIT } };
         }
     }
 
@@ -103,17 +103,19 @@ impl Session {
     pub fn cancel(&mut self, now: Duration, out: &mut Effects) {
         match self.stage {
             Stage::Greeting { .. } | Stage::Opening => {
-                self.stopped = true;
+                self.cut = Some(Cut::Turn);
                 self.close(now, out);
             }
             Stage::Starting | Stage::Working | Stage::Redirecting { .. } => {
-                self.stopped = true;
+                self.cut = Some(Cut::Turn);
                 self.interrupt(now, out);
             }
-            Stage::Answered { .. } => {
-                self.stopped = self.found > 0 || self.is_busy();
+            Stage::Answered { .. } if self.found > 0 || self.is_busy() => {
+                self.cut = Some(Cut::Background);
                 self.clean_up(now, out);
             }
+            // The answer is there and nothing else runs: it stands.
+            Stage::Answered { .. } => self.close(now, out),
             Stage::Interrupting { .. } | Stage::Cleaning { .. } | Stage::Ending { .. } => {}
         }
     }
@@ -150,18 +152,15 @@ impl Session {
         }
         let answer = self.answer.take();
         let said = answer.clone().or_else(|| self.mapper.last_text().map(str::to_owned)).filter(|text| !text.is_empty());
-        if self.stopped {
-            return match answer {
-                // The turn had ended, and nothing else was stopped.
-                Some(_) if self.found == 0 && !self.goal => Outcome::Completed(self.completion(said)),
-                _ => Outcome::stopped(Completion { text: said.map(fit), structured: None }),
-            };
+        match (self.cut, &answer) {
+            (Some(Cut::Background), _) | (Some(Cut::Turn), None) => Outcome::stopped(Completion { text: said.map(fit), structured: None }),
+            (None, None) => {
+                let stderr = Vec::from(std::mem::take(&mut self.stderr)).join("\n");
+                Outcome::failed(verdict::without_turn(exit, &stderr))
+            }
+            // A turn that ended by itself before the interrupt reached it stands.
+            (_, Some(_)) => Outcome::Completed(self.completion(said)),
         }
-        if answer.is_none() {
-            let stderr = Vec::from(std::mem::take(&mut self.stderr)).join("\n");
-            return Outcome::failed(verdict::without_turn(exit, &stderr));
-        }
-        Outcome::Completed(self.completion(said))
     }
 
     /// The answer; as a value, too, where one is wanted and the text is one.

@@ -65,6 +65,14 @@ enum Stage {
     Ending { until: Duration },
 }
 
+/// What a cancel found to stop.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Cut {
+    Turn,
+    /// The answer was there, and work in the background went on.
+    Background,
+}
+
 /// What a request of ours was for.
 #[derive(Debug)]
 enum Purpose {
@@ -106,8 +114,10 @@ pub struct Session {
     version: String,
     answer: Option<String>,
     failure: Option<Failure>,
-    /// The run was told to stop, and something was stopped.
-    stopped: bool,
+    /// What `cancel` stopped.
+    cut: Option<Cut>,
+    /// The request to the model in hand uses tools: another one follows.
+    acted: bool,
     line_notices: u32,
     stderr: VecDeque<String>,
 }
@@ -134,7 +144,8 @@ impl Session {
             version: String::new(),
             answer: None,
             failure: None,
-            stopped: false,
+            cut: None,
+            acted: false,
             line_notices: 0,
             stderr: VecDeque::new(),
         };
@@ -172,9 +183,11 @@ impl Session {
             let why = why.trim().trim_start_matches("error=");
             out.events.push(Event::notice(Severity::Warning, "permission_denied", format!("refused, nobody is asked in this run: {why}")));
         }
-        self.stderr.push_back(text[..text.floor_char_boundary(MAX_STDERR)].to_owned());
-        while self.stderr.iter().map(String::len).sum::<usize>() > MAX_STDERR {
-            self.stderr.pop_front();
+        if !is_routine(&text) {
+            self.stderr.push_back(text[..text.floor_char_boundary(MAX_STDERR)].to_owned());
+            while self.stderr.iter().map(String::len).sum::<usize>() > MAX_STDERR {
+                self.stderr.pop_front();
+            }
         }
         out.log.push(text);
     }
@@ -186,7 +199,7 @@ impl Session {
             Note::ThreadStarted { .. } => {}
             Note::ThreadGone { thread } => {
                 self.mapper.child_gone(&thread);
-                self.child_idle(&thread, now, out);
+                self.child_idle(&thread, out);
             }
             Note::Goal { thread, active } if self.is_main(&thread) => {
                 self.goal = active;
@@ -198,11 +211,16 @@ impl Session {
             Note::TurnCompleted { thread, turn } if self.is_main(&thread) => self.turn_ended(turn, now, out),
             Note::TurnCompleted { thread, .. } => {
                 self.mapper.turn_ended(events, &thread);
-                self.child_idle(&thread, now, out);
+                self.child_idle(&thread, out);
             }
             Note::ItemStarted { thread, item } => {
-                self.mapper.started(events, &thread, item.clone(), now);
-                self.over_turns(&thread, &item, now, out);
+                let acts = matches!(item, Item::Command(_) | Item::Change { .. } | Item::Tool(_));
+                let asks_the_model = acts || matches!(item, Item::Message { .. } | Item::Reasoning { .. });
+                self.mapper.started(events, &thread, item, now);
+                if self.is_main(&thread) {
+                    self.acted |= acts;
+                    self.over_turns(asks_the_model, now, out);
+                }
             }
             Note::ItemCompleted { item: Item::User { client: Some(client), .. }, .. } if client == turn::PROMPT => {}
             Note::ItemCompleted { thread, item } => {
@@ -221,7 +239,9 @@ impl Session {
                 let own = !self.is_main(&thread) || self.turn.as_deref() == Some(&turn);
                 if self.account.told(&thread, own, total, last) {
                     events.push(Event::Usage(self.account.usage()));
+                    let goes_on = self.is_main(&thread) && std::mem::take(&mut self.acted);
                     self.over_tokens(now, out);
+                    self.over_turns(goes_on, now, out);
                 }
             }
             Note::Resolved(request) => self.withdrawn(&request, out),
@@ -285,6 +305,13 @@ impl Session {
     }
 }
 
+/// A line of the program's tracing (`2026-11-20T15:24:56Z ERROR target: …`), or a warning at its start: no reason of an end.
+fn is_routine(line: &str) -> bool {
+    let mut words = line.split_whitespace();
+    let stamped = words.next().is_some_and(|word| word.ends_with('Z') && word.starts_with(|c: char| c.is_ascii_digit()));
+    stamped && words.next().is_some_and(|word| ["ERROR", "WARN", "INFO", "DEBUG", "TRACE"].contains(&word)) || line.starts_with("WARNING: ")
+}
+
 /// A line of a log, without the escape sequences that colour it (ECMA-48, CSI … m).
 fn without_colours(text: &str) -> String {
     let mut plain = String::with_capacity(text.len());
@@ -305,5 +332,7 @@ mod tests {
     fn colours_are_taken_out() {
         assert_eq!(without_colours("\u{1b}[2mnow\u{1b}[0m \u{1b}[31mERROR\u{1b}[0m x"), "now ERROR x");
         assert_eq!(without_colours("plain"), "plain");
+        assert!(is_routine("2026-11-20T15:24:56.123774Z ERROR codex_app_server: x") && is_routine("WARNING: proceeding"));
+        assert!(!is_routine("Error: CODEX_HOME points to x") && !is_routine("thread 'main' panicked at x"));
     }
 }

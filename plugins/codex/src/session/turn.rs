@@ -7,7 +7,6 @@ use serde_json::{Value, json};
 
 use super::{Effects, Purpose, Session, Stage};
 use crate::incoming::{Turn, TurnStatus};
-use crate::item::Item;
 use crate::{input, verdict};
 
 /// The id of the run's own message, which is not told as one that joined.
@@ -37,6 +36,8 @@ impl Session {
         self.stage = Stage::Starting;
         self.turn = None;
         self.answer = None;
+        self.found = 0;
+        self.acted = false;
         self.mapper.turn_began();
         self.request("turn/start", &params, Purpose::Turn, out);
     }
@@ -165,7 +166,8 @@ impl Session {
             Stage::Working => self.steer_turn(message, out),
             Stage::Answered { .. } => self.start_turn(&message, out),
             Stage::Interrupting { .. } | Stage::Cleaning { .. } | Stage::Ending { .. } => {
-                return Err(Failure::new("not_running", "the run is ending and takes no more messages").with_hint("continue the session when it has ended"));
+                return Err(Failure::new("not_running", "the run is ending and takes no more messages")
+                    .with_hint("continue the session when it has ended"));
             }
         }
         Ok(())
@@ -192,11 +194,10 @@ impl Session {
         }
     }
 
-    /// The requests to the model are spent, and the turn begins another one.
-    pub(super) fn over_turns(&mut self, thread: &str, item: &Item, now: Duration, out: &mut Effects) {
+    /// The requests to the model are spent, and the turn goes on with another one.
+    pub(super) fn over_turns(&mut self, goes_on: bool, now: Duration, out: &mut Effects) {
         let Some(most) = self.order.max_turns else { return };
-        let is_next = self.is_main(thread) && !matches!(item, Item::User { .. } | Item::Compacted | Item::Other(_));
-        if self.account.turns() > most || self.account.turns() == most && is_next {
+        if self.account.turns() > most || self.account.turns() == most && goes_on {
             let failure = Failure::new("max_turns", format!("the run used its {most} requests to the model"));
             self.over(failure.with_hint("raise max_turns, or continue the session"), now, out);
         }
@@ -210,7 +211,9 @@ impl Session {
     }
 
     fn over(&mut self, failure: Failure, now: Duration, out: &mut Effects) {
-        if self.failure.is_none() && matches!(self.stage, Stage::Starting | Stage::Working | Stage::Redirecting { .. } | Stage::Answered { .. }) {
+        if self.failure.is_none()
+            && matches!(self.stage, Stage::Starting | Stage::Working | Stage::Redirecting { .. } | Stage::Answered { .. })
+        {
             self.failure = Some(failure);
             match self.turn {
                 Some(_) => self.interrupt(now, out),
