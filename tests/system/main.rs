@@ -12,6 +12,7 @@ mod claude;
 mod cli;
 mod client;
 mod codex;
+mod compiled;
 mod daemon;
 mod events;
 mod exec;

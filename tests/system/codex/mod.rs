@@ -20,6 +20,7 @@ use std::process::{Child, Command, Stdio};
 use serde_json::{Value, json};
 
 use crate::client::{Client, Era, is_end};
+use crate::compiled;
 use crate::fetched;
 use crate::host::Host;
 use crate::patience::until;
@@ -140,10 +141,15 @@ impl Stage {
             .replace("{url}", props.url.unwrap_or(&mock.url))
             .replace("{tests}", fetched::of_tests("").to_str().unwrap());
         host.configure(&text);
+        let turn = compiled::lend(&host);
         let mut command = host.command(&["mcp"]);
         command.env("OPENAI_API_KEY", props.key.unwrap_or(KEY));
-        let client = Client::start(command, Era::Legacy);
-        Some(Self { client, host, mock })
+        let stage = Self { client: Client::start(command, Era::Legacy), host, mock };
+        if let Some(turn) = turn {
+            stage.client.call("plan_run", stage.request("MOCK:hello"));
+            turn.keep(&stage.host);
+        }
+        Some(stage)
     }
 
     pub fn request(&self, prompt: &str) -> Value {
