@@ -115,6 +115,8 @@ const CLAUDE_ENV: &[&str] = &[
 const CLAUDE_SECRETS: &[&str] = &["ANTHROPIC_API_KEY", "ANTHROPIC_AUTH_TOKEN", "CLAUDE_CODE_OAUTH_TOKEN"];
 /// The modes that do not do away with the questions.
 const CLAUDE_MODES: &[&str] = &["default", "plan", "acceptEdits"];
+/// The grant of programs is the fence of `exec`; what is called within it is the run's own choice.
+const EXEC_KEYS: &[&str] = &["program", "args", "stdin", "env", "cwd", "lines"];
 /// What the environment of `codex` is made of: its home and its login, the language, the way out to the net.
 const CODEX_ENV: &[&str] = &[
     "HOME",
@@ -139,8 +141,6 @@ const CODEX_MODES: &[&str] = &["ask", "accept_edits", "plan", "never_ask_deny"];
 const CODEX_SANDBOXES: &[&str] = &["read_only", "workspace_write"];
 /// What else a run of `codex` may choose. Directories lie in granted workspaces, servers are named out of the operator's catalogue.
 const CODEX_KEYS: &[&str] = &["model", "effort", "max_turns", "max_tokens", "add_dirs", "mcp_servers"];
-/// The grant of programs is the fence of `exec`; what is called within it is the run's own choice.
-const EXEC_KEYS: &[&str] = &["program", "args", "stdin", "env", "cwd", "lines"];
 
 /// The backends that are inside the program.
 pub const BUNDLED: &[&str] = &["claude", "codex", "exec"];

@@ -42,10 +42,15 @@ fn no_file_means_the_defaults() {
     assert_eq!(claude.grants.programs["claude"], ProgramGrant::any("claude"));
     assert_eq!(claude.limits.wall, Duration::from_secs(12 * 3600));
     assert_eq!(claude.allow["permission_mode"], Allow::OneOf(vec!["default".into(), "plan".into(), "acceptEdits".into()]));
+}
+
+#[test]
+fn codex_has_the_least_it_needs() {
+    let config = defaults_at_home();
     let codex = config.backend("codex");
     assert_eq!(codex.grants.programs["codex"], ProgramGrant::any("codex"));
     assert_eq!(codex.grants.secrets.keys().collect::<Vec<_>>(), ["CODEX_API_KEY", "OPENAI_API_KEY"]);
-    assert_eq!(codex.limits.memory, claude.limits.memory);
+    assert_eq!(codex.limits.memory, config.backend("claude").limits.memory);
     assert_eq!(codex.allow["sandbox"], Allow::OneOf(vec!["read_only".into(), "workspace_write".into()]));
     assert!(!codex.allow.contains_key("settings") && !codex.allow.contains_key("mcp_catalog"));
 }
