@@ -127,7 +127,7 @@ fn an_ended_run_is_carried_on_from_the_command_line() {
 fn backends_are_listed_and_shown() {
     let host = Host::usual();
     let listed = host.run(&["backends"]).well();
-    for name in ["claude", "exec", "hostile"] {
+    for name in ["claude", "codex", "exec", "hostile"] {
         assert!(listed.contains(name), "{listed}");
     }
     let listed = lines(&host.run(&["backends", "--json"]).well());

@@ -23,12 +23,17 @@ pub fn claude(test: &str) -> Option<PathBuf> {
     find("claude-2.1.329/claude", test)
 }
 
+/// The real `codex`, version 0.169.0.
+pub fn codex(test: &str) -> Option<PathBuf> {
+    find("codex-0.169.0/bin/codex", test)
+}
+
 /// A Python that has the package `mcp`, version 2.3.0.
 pub fn python(test: &str) -> Option<PathBuf> {
     find("python/bin/python", test)
 }
 
-/// A Python without packages, for the mock of the Messages API.
+/// A Python without packages, for the mocks of the model APIs.
 pub fn plain_python(test: &str) -> Option<PathBuf> {
     let python = ["/usr/bin/python3", "/usr/local/bin/python3"].into_iter().map(PathBuf::from).find(|path| path.exists());
     python.or_else(|| find("python/bin/python", test))

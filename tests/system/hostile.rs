@@ -217,7 +217,7 @@ fn what_cannot_be_described_is_listed_with_the_reason() {
         assert!(!backend["reason"]["message"].as_str().unwrap().is_empty());
         client.refused("spawn_run", json!({ "backend": name, "prompt": "go", "cwd": host.work() }), "backend_unavailable");
     }
-    for name in ["claude", "exec", "hostile"] {
+    for name in ["claude", "codex", "exec", "hostile"] {
         assert_eq!(find(name)["state"], "ready", "{}", find(name));
     }
     assert_eq!(client.run(host.hostile(json!({ "mode": "echo" })))["status"], "completed");

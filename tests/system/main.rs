@@ -12,6 +12,8 @@ mod choices;
 mod claude;
 mod cli;
 mod client;
+mod codex;
+mod compiled;
 mod daemon;
 mod events;
 mod exec;

@@ -17,7 +17,7 @@ fn the_whole_life_in_both_eras() {
 fn whole_life(host: &Host, client: &Client) {
     let names: Vec<Value> =
         client.call("list_backends", json!({}))["backends"].as_array().unwrap().iter().map(|b| b["name"].clone()).collect();
-    for name in ["claude", "exec", "hostile"] {
+    for name in ["claude", "codex", "exec", "hostile"] {
         assert!(names.contains(&json!(name)), "{names:?}");
     }
 

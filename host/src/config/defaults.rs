@@ -63,13 +63,13 @@ pub const CGROUP: Cgroup = Cgroup::Auto;
 pub const RUNS: Bound<u32> = bound(16, 1, 100_000);
 /// `limits.wall`: long enough for a build; agents have [`AGENT_WALL`].
 pub const WALL: Bound<Duration> = bound(s(2 * HOUR), s(1), s(30 * DAY));
-/// `limits.wall` of `claude`: an agent works for hours, and a forgotten one is ended before the next working day.
+/// `limits.wall` of `claude` and `codex`: an agent works for hours, and a forgotten one is ended before the next working day.
 pub const AGENT_WALL: Duration = s(12 * HOUR);
 /// `limits.idle`: none without a word, because a silent compiler is at work too. The default here stands for nothing.
 pub const IDLE: Bound<Duration> = bound(s(0), s(1), s(30 * DAY));
 /// `limits.memory`
 pub const MEMORY: Bound<u64> = bound(64 * MIB, MIB, 4 * GIB);
-/// `limits.memory` of `claude`: an agent's messages are large.
+/// `limits.memory` of `claude` and `codex`: an agent's messages are large.
 pub const AGENT_MEMORY: u64 = 256 * MIB;
 /// `limits.call_cpu`: a call parses some 100 KiB in a millisecond; two seconds is a loop.
 pub const CALL_CPU: Bound<Duration> = bound(s(2), ms(10), s(60));
@@ -120,9 +120,33 @@ const CLAUDE_KEYS: &[&str] = &["model", "effort", "max_turns", "max_tokens", "ma
 const CLAUDE_MODES: &[&str] = &["ask", "accept_edits", "plan", "never_ask_deny"];
 /// The grant of programs is the fence of `exec`; what is called within it is the run's own choice.
 const EXEC_KEYS: &[&str] = &["program", "args", "stdin", "env", "cwd", "lines"];
+/// What the environment of `codex` is made of: its home and its login, the language, the way out to the net.
+const CODEX_ENV: &[&str] = &[
+    "HOME",
+    "LANG",
+    "LC_ALL",
+    "TZ",
+    "USER",
+    "LOGNAME",
+    "SHELL",
+    "CODEX_HOME",
+    "HTTP_PROXY",
+    "HTTPS_PROXY",
+    "NO_PROXY",
+    "SSL_CERT_FILE",
+    "CODEX_CA_CERTIFICATE",
+];
+/// Either one is a login.
+const CODEX_SECRETS: &[&str] = &["CODEX_API_KEY", "OPENAI_API_KEY"];
+/// The modes that do not do away with the questions.
+const CODEX_MODES: &[&str] = &["ask", "accept_edits", "plan", "never_ask_deny"];
+/// What still is a sandbox.
+const CODEX_SANDBOXES: &[&str] = &["read_only", "workspace_write"];
+/// What else a run of `codex` may choose. Directories lie in granted workspaces, servers are named out of the operator's catalogue.
+const CODEX_KEYS: &[&str] = &["model", "effort", "max_turns", "max_tokens", "add_dirs", "mcp_servers"];
 
 /// The backends that are inside the program.
-pub const BUNDLED: &[&str] = &["claude", "exec"];
+pub const BUNDLED: &[&str] = &["claude", "codex", "exec"];
 
 /// `[client]`
 pub const fn client() -> Client {
@@ -184,6 +208,23 @@ pub fn backend(name: &str) -> Backend {
                     programs: BTreeMap::from([("claude".to_owned(), ProgramGrant::any("claude"))]),
                     env: CLAUDE_ENV.iter().map(|key| ((*key).to_owned(), EnvSource::Client)).collect(),
                     secrets: CLAUDE_SECRETS.iter().map(|key| ((*key).to_owned(), SecretSource::Env((*key).to_owned()))).collect(),
+                    ..Grants::default()
+                },
+                allow,
+                limits: Limits { wall: AGENT_WALL, memory: AGENT_MEMORY, ..nothing.limits },
+                ..nothing
+            }
+        }
+        "codex" => {
+            let one_of = |values: &[&str]| Allow::OneOf(values.iter().map(|value| (*value).into()).collect());
+            let mut allow: BTreeMap<String, Allow> = CODEX_KEYS.iter().map(|key| ((*key).to_owned(), Allow::Any)).collect();
+            allow.insert("permission_mode".into(), one_of(CODEX_MODES));
+            allow.insert("sandbox".into(), one_of(CODEX_SANDBOXES));
+            Backend {
+                grants: Grants {
+                    programs: BTreeMap::from([("codex".to_owned(), ProgramGrant::any("codex"))]),
+                    env: CODEX_ENV.iter().map(|key| ((*key).to_owned(), EnvSource::Client)).collect(),
+                    secrets: CODEX_SECRETS.iter().map(|key| ((*key).to_owned(), SecretSource::Env((*key).to_owned()))).collect(),
                     ..Grants::default()
                 },
                 allow,

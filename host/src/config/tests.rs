@@ -32,7 +32,7 @@ fn no_file_means_the_defaults() {
     assert_eq!(config.data_dir, home.join(".local/share/falconer"));
     assert_eq!(config.plugins_dir, home.join(".local/share/falconer/plugins"));
     assert_eq!(config.path[0], home.join(".local/bin"));
-    assert_eq!(config.backends.keys().collect::<Vec<_>>(), ["claude", "exec"]);
+    assert_eq!(config.backends.keys().collect::<Vec<_>>(), ["claude", "codex", "exec"]);
     assert_eq!(config.digest.len(), 64);
     let exec = config.backend("exec");
     assert_eq!(exec.grants, Grants::default());
@@ -45,6 +45,17 @@ fn no_file_means_the_defaults() {
         claude.allow["permission_mode"],
         Allow::OneOf(vec!["ask".into(), "accept_edits".into(), "plan".into(), "never_ask_deny".into()])
     );
+}
+
+#[test]
+fn codex_has_the_least_it_needs() {
+    let config = defaults_at_home();
+    let codex = config.backend("codex");
+    assert_eq!(codex.grants.programs["codex"], ProgramGrant::any("codex"));
+    assert_eq!(codex.grants.secrets.keys().collect::<Vec<_>>(), ["CODEX_API_KEY", "OPENAI_API_KEY"]);
+    assert_eq!(codex.limits.memory, config.backend("claude").limits.memory);
+    assert_eq!(codex.allow["sandbox"], Allow::OneOf(vec!["read_only".into(), "workspace_write".into()]));
+    assert!(!codex.allow.contains_key("settings") && !codex.allow.contains_key("mcp_catalog"));
 }
 
 #[test]

@@ -124,6 +124,9 @@ fn programs(policy: &Policy, name: &str, out: &mut Vec<Finding>) {
                             "install Claude Code (npm install -g @anthropic-ai/claude-code), or {place}, or [backends.claude] enabled = false"
                         )
                     }
+                    ("codex", "codex") => {
+                        format!("install Codex (npm install -g @openai/codex), or {place}, or [backends.codex] enabled = false")
+                    }
                     _ => format!("install it, or {place}"),
                 };
                 out.push(bad(Severity::Error, subject, why, hint));
@@ -233,11 +236,12 @@ fn secrets(config: &Config, name: &str, backend: &Backend, client_env: &BTreeMap
     out.push(if some {
         good("secrets", format!("not set here: {list}"))
     } else {
-        let hint = if name == "claude" {
-            "set one of them where the client is started; not needed where `claude` itself is logged in".to_owned()
-        } else {
-            "set it where the client is started".to_owned()
+        let hint = match name {
+            "claude" => "set one of them where the client is started; not needed where `claude` itself is logged in",
+            "codex" => "set one of them where the client is started; not needed after `codex login`",
+            _ => "set it where the client is started",
         };
+        let hint = hint.to_owned();
         bad(Severity::Warning, "secrets", format!("none is set here: {list}"), hint)
     });
 }

@@ -246,7 +246,7 @@ fn a_backend_that_is_turned_off_says_so() {
 fn the_hello_brings_exactly_what_is_granted() {
     let world = world();
     let policy = world.policy(
-        "[backends.claude]\nenabled = false\n[backends.exec.grants]\nenv = { B = true, A = true, FIXED = 'x' }\nsecrets = { t = { env = 'TOKEN' }, f = { file = '/x' } }\n[backends.x.grants]\nenv = ['A']\n",
+        "[backends.claude]\nenabled = false\n[backends.codex]\nenabled = false\n[backends.exec.grants]\nenv = { B = true, A = true, FIXED = 'x' }\nsecrets = { t = { env = 'TOKEN' }, f = { file = '/x' } }\n[backends.x.grants]\nenv = ['A']\n",
     );
     assert_eq!(policy.client_env_names(), ["A", "B", "TOKEN"]);
     let names = world.policy("").client_env_names();
@@ -298,6 +298,8 @@ fn check_says_what_is_missing_and_how_to_mend_it() {
         "add_dirs, effort, max_budget_usd, max_tokens, max_turns, mcp_servers, model, \
          permission_mode (\"ask\", \"accept_edits\", \"plan\", \"never_ask_deny\")"
     );
+    assert!(find("codex", "program codex").hint.unwrap().contains("npm install -g @openai/codex"));
+    assert!(find("codex", "secrets").hint.unwrap().contains("codex login"));
     let empty = world.policy("").report(&BTreeMap::new());
     assert!(empty["exec"].iter().any(|finding| finding.subject == "programs" && finding.severity == Severity::Warning));
 }

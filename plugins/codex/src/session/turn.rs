@@ -1,0 +1,224 @@
+//! Turns of the main thread, what is said to them while they run, and their budgets.
+
+use std::time::Duration;
+
+use falconer_backend::{Failure, Steering, Timing};
+use serde_json::{Value, json};
+
+use super::{Effects, Purpose, Session, Stage};
+use crate::incoming::{Turn, TurnStatus};
+use crate::{input, verdict};
+
+/// The id of the run's own message, which is not told as one that joined.
+pub const PROMPT: &str = "falconer-prompt";
+/// How long a turn may take to its end when it was told to.
+const INTERRUPT_WAIT: Duration = Duration::from_secs(1);
+/// Messages that may wait for a turn.
+const MAX_WAITING: usize = 64;
+
+/// A message to the agent.
+#[derive(Debug, Clone)]
+pub struct Message {
+    /// Comes back with the message when the agent gets it.
+    pub id: String,
+    pub input: Vec<Value>,
+}
+
+impl Session {
+    pub(super) fn first_turn(&mut self, out: &mut Effects) {
+        let message = Message { id: PROMPT.to_owned(), input: std::mem::take(&mut self.order.input) };
+        self.start_turn(&message, out);
+    }
+
+    fn start_turn(&mut self, message: &Message, out: &mut Effects) {
+        let Some(thread) = &self.thread else { return };
+        let params = self.order.turn(thread, &message.input, &message.id);
+        self.stage = Stage::Starting;
+        self.turn = None;
+        self.answer = None;
+        self.found = 0;
+        self.acted = false;
+        self.mapper.turn_began();
+        self.request("turn/start", &params, Purpose::Turn, out);
+    }
+
+    pub(super) fn turn_asked(&mut self, result: Result<Value, String>, now: Duration, out: &mut Effects) {
+        match result {
+            Ok(answer) => {
+                let id = answer.get("turn").and_then(|turn| turn.get("id")).and_then(Value::as_str);
+                if let Some(id) = id
+                    && self.turn.is_none()
+                    && matches!(self.stage, Stage::Starting | Stage::Redirecting { .. } | Stage::Interrupting { .. })
+                {
+                    self.turn_began(id.to_owned(), out);
+                }
+            }
+            Err(message) => self.fail(verdict::of_request("a turn", &message), now, out),
+        }
+    }
+
+    /// A turn runs. What waited for one is said now.
+    pub(super) fn turn_began(&mut self, turn: String, out: &mut Effects) {
+        if self.turn.as_deref() == Some(&turn) {
+            return;
+        }
+        self.turn = Some(turn);
+        match self.stage {
+            Stage::Starting | Stage::Answered { .. } => {
+                self.stage = Stage::Working;
+                self.answer = None;
+                self.flush_waiting(out);
+            }
+            Stage::Redirecting { .. } | Stage::Interrupting { .. } => self.interrupt_turn(out),
+            _ => {}
+        }
+    }
+
+    fn flush_waiting(&mut self, out: &mut Effects) {
+        for message in std::mem::take(&mut self.waiting) {
+            self.steer_turn(message, out);
+        }
+    }
+
+    fn steer_turn(&mut self, message: Message, out: &mut Effects) {
+        let (Some(thread), Some(turn)) = (&self.thread, &self.turn) else { return self.waiting.push_back(message) };
+        let params = json!({
+            "threadId": thread.id, "expectedTurnId": turn, "input": message.input, "clientUserMessageId": message.id,
+        });
+        self.request("turn/steer", &params, Purpose::Steer(message), out);
+    }
+
+    /// The turn took a message, or had ended: then another turn begins with it.
+    pub(super) fn steered(&mut self, message: Message, taken: bool, out: &mut Effects) {
+        if taken {
+            return;
+        }
+        match self.stage {
+            Stage::Answered { .. } => self.start_turn(&message, out),
+            _ => self.waiting.push_back(message),
+        }
+    }
+
+    pub(super) fn turn_ended(&mut self, turn: Turn, now: Duration, out: &mut Effects) {
+        if self.turn.as_deref().is_some_and(|running| running != turn.id) {
+            return;
+        }
+        self.turn = None;
+        if let Some(thread) = &self.thread {
+            self.mapper.turn_ended(&mut out.events, &thread.id);
+        }
+        let completed = turn.status == TurnStatus::Completed;
+        match std::mem::replace(&mut self.stage, Stage::Working) {
+            Stage::Redirecting { message, .. } => {
+                // The command that ran goes on without the turn; it is not what the person wants now.
+                self.clean_main(out);
+                self.start_turn(&message, out);
+            }
+            Stage::Interrupting { .. } => {
+                // It ended by itself before the interrupt reached it: its answer stands.
+                if completed {
+                    self.keep_answer();
+                }
+                self.clean_up(now, out);
+            }
+            stage @ (Stage::Cleaning { .. } | Stage::Ending { .. }) => self.stage = stage,
+            _ if completed => match self.waiting.pop_front() {
+                Some(message) => self.start_turn(&message, out),
+                None => {
+                    self.keep_answer();
+                    self.stage = Stage::Answered { until: now + self.order.background_wait };
+                    self.look_for_the_end(out);
+                }
+            },
+            _ => {
+                let failure = match (turn.status, &turn.error) {
+                    (_, Some(error)) => verdict::of_error(error),
+                    (TurnStatus::Interrupted, None) => Failure::new("interrupted", "the turn was cut short"),
+                    (_, None) => Failure::new("agent_error", "codex ended the turn with an error and no message"),
+                };
+                self.failure.get_or_insert(failure);
+                self.clean_up(now, out);
+            }
+        }
+    }
+
+    fn keep_answer(&mut self) {
+        self.answer = Some(self.mapper.last_text().unwrap_or_default().to_owned());
+    }
+
+    /// A message to the run while it lives.
+    ///
+    /// # Errors
+    /// `not_running`, `busy`, and those of its files.
+    pub fn steer(&mut self, steering: &Steering, now: Duration, out: &mut Effects) -> Result<(), Failure> {
+        let message = Message { id: steering.id.clone(), input: input::of(&steering.message)? };
+        match self.stage {
+            Stage::Greeting { .. } | Stage::Opening | Stage::Starting | Stage::Redirecting { .. } => {
+                if self.waiting.len() >= MAX_WAITING {
+                    return Err(Failure::new("busy", format!("{MAX_WAITING} messages wait already")).retryable());
+                }
+                self.waiting.push_back(message);
+            }
+            Stage::Working if steering.timing == Timing::Now => {
+                self.interrupt_turn(out);
+                self.stage = Stage::Redirecting { message, until: now + INTERRUPT_WAIT };
+            }
+            Stage::Working => self.steer_turn(message, out),
+            Stage::Answered { .. } => self.start_turn(&message, out),
+            Stage::Interrupting { .. } | Stage::Cleaning { .. } | Stage::Ending { .. } => {
+                return Err(Failure::new("not_running", "the run is ending and takes no more messages")
+                    .with_hint("continue the session when it has ended"));
+            }
+        }
+        Ok(())
+    }
+
+    /// Tells the turn in hand to end.
+    pub(super) fn interrupt_turn(&mut self, out: &mut Effects) {
+        if let (Some(thread), Some(turn)) = (&self.thread, &self.turn) {
+            let params = json!({ "threadId": thread.id, "turnId": turn });
+            self.request("turn/interrupt", &params, Purpose::Nothing, out);
+        }
+    }
+
+    /// Tells the turn to end for good.
+    pub(super) fn interrupt(&mut self, now: Duration, out: &mut Effects) {
+        self.interrupt_turn(out);
+        self.stage = Stage::Interrupting { until: now + INTERRUPT_WAIT };
+    }
+
+    /// The program does not end the turn it was told to end: a new one makes it do so.
+    pub(super) fn redirect_anyway(&mut self, out: &mut Effects) {
+        if let Stage::Redirecting { message, .. } = std::mem::replace(&mut self.stage, Stage::Working) {
+            self.start_turn(&message, out);
+        }
+    }
+
+    /// The requests to the model are spent, and the turn goes on with another one.
+    pub(super) fn over_turns(&mut self, goes_on: bool, now: Duration, out: &mut Effects) {
+        let Some(most) = self.order.max_turns else { return };
+        if self.account.turns() > most || self.account.turns() == most && goes_on {
+            let failure = Failure::new("max_turns", format!("the run used its {most} requests to the model"));
+            self.over(failure.with_hint("raise max_turns, or continue the session"), now, out);
+        }
+    }
+
+    /// The tokens are spent.
+    pub(super) fn over_tokens(&mut self, now: Duration, out: &mut Effects) {
+        let Some(most) = self.order.max_tokens.filter(|most| self.account.spent() > *most) else { return };
+        let failure = Failure::new("max_tokens", format!("the run used {} tokens of its {most}", self.account.spent()));
+        self.over(failure.with_hint("raise max_tokens, or continue the session"), now, out);
+    }
+
+    fn over(&mut self, failure: Failure, now: Duration, out: &mut Effects) {
+        if self.failure.is_none()
+            && matches!(self.stage, Stage::Starting | Stage::Working | Stage::Redirecting { .. } | Stage::Answered { .. })
+        {
+            self.failure = Some(failure);
+            match self.turn {
+                Some(_) => self.interrupt(now, out),
+                None => self.clean_up(now, out),
+            }
+        }
+    }
+}
