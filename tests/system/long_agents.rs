@@ -63,3 +63,8 @@ fn is_flat(backend: &str) {
 fn claude_remembers_no_more_after_ten_thousand_events() {
     is_flat("claude");
 }
+
+#[test]
+fn codex_remembers_no_more_after_ten_thousand_events() {
+    is_flat("codex");
+}

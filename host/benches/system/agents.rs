@@ -43,15 +43,24 @@ pub fn overhead(table: &mut Table) {
     }
 }
 
-fn agents() -> [Option<Agent>; 1] {
-    [fetched::claude("the row of claude").map(|program| Agent {
+fn agents() -> [Option<Agent>; 2] {
+    let claude = fetched::claude("the row of claude").map(|program| Agent {
         backend: "claude",
         program,
         mock: "fixtures/mock_anthropic.py",
         config: "env = { HOME = \"{dir}/home\", ANTHROPIC_BASE_URL = \"{url}\" }\n\
-                 secrets = { ANTHROPIC_API_KEY = { env = \"ANTHROPIC_API_KEY\" } }\n",
+                 secrets = { ANTHROPIC_API_KEY = { env = \"MOCK_KEY\" } }\n",
         bare: bare_claude,
-    })]
+    });
+    let codex = fetched::codex("the row of codex").map(|program| Agent {
+        backend: "codex",
+        program,
+        mock: "fixtures/mock_openai.py",
+        config: "env = { HOME = \"{dir}/home\" }\nsecrets = { OPENAI_API_KEY = { env = \"MOCK_KEY\" } }\n\
+                 [backends.codex.config]\nmodel = \"mock-model\"\nsettings = { openai_base_url = \"{url}\" }\n",
+        bare: bare_codex,
+    });
+    [claude, codex]
 }
 
 fn measure(table: &mut Table, agent: &Agent) {
@@ -66,7 +75,7 @@ fn measure(table: &mut Table, agent: &Agent) {
     );
     host.configure(&config);
     let mut command = host.command(&["mcp"]);
-    command.env("ANTHROPIC_API_KEY", KEY);
+    command.env("MOCK_KEY", KEY);
     let mut wire = Wire::ready(command);
     let request = json!({ "backend": agent.backend, "cwd": host.work(), "prompt": PROMPT });
     let home = host.path("bare-home");
@@ -130,6 +139,42 @@ fn bare_claude(program: &Path, home: &Path, url: &str) -> Times {
         "message": { "role": "user", "content": [{ "type": "text", "text": PROMPT }] },
     });
     bare(command, home, |stdin| say(stdin, &message), "\"subtype\":\"init\"", "\"state\":\"idle\"", |_, _| {})
+}
+
+/// The same for codex: a thread, one turn, the end of the input after it.
+fn bare_codex(program: &Path, home: &Path, url: &str) -> Times {
+    let provider =
+        format!("model_providers.mock={{ name = \"mock\", base_url = \"{url}\", wire_api = \"responses\", env_key = \"OPENAI_API_KEY\" }}");
+    let codex_home = home.join(".codex");
+    std::fs::create_dir_all(&codex_home).unwrap();
+    let mut command = Command::new(program);
+    command
+        .args(["app-server", "-c", "check_for_update_on_startup=false", "-c", "analytics.enabled=false", "-c", "web_search=\"disabled\""])
+        .args(["-c", &provider, "-c", "model_provider=\"mock\""])
+        .env_clear()
+        .envs([("HOME", home.to_str().unwrap()), ("OPENAI_API_KEY", KEY), ("PATH", "/usr/bin:/bin")]);
+    let cwd = home.to_str().unwrap().to_owned();
+    let hello = json!({ "clientInfo": { "name": "bench", "version": "1" }, "capabilities": { "experimentalApi": true } });
+    bare(
+        command,
+        home,
+        |stdin| {
+            say(stdin, &json!({ "id": 0, "method": "initialize", "params": hello }));
+            say(stdin, &json!({ "method": "initialized" }));
+            let params = json!({ "cwd": cwd, "model": "mock-model", "approvalPolicy": "on-request", "sandbox": "workspace-write" });
+            say(stdin, &json!({ "id": 1, "method": "thread/start", "params": params }));
+        },
+        "\"method\":\"thread/started\"",
+        "\"method\":\"turn/completed\"",
+        |line, stdin| {
+            if line.contains("\"id\":1,") {
+                let answer: Value = serde_json::from_str(line).unwrap();
+                let input = json!([{ "type": "text", "text": PROMPT, "text_elements": [] }]);
+                let params = json!({ "threadId": answer["result"]["thread"]["id"], "input": input });
+                say(stdin, &json!({ "id": 2, "method": "turn/start", "params": params }));
+            }
+        },
+    )
 }
 
 /// Starts a program, says the first words, and reads until its input is closed and it has ended. `between` may answer.
