@@ -161,3 +161,23 @@ fn a_question_of_a_run_that_was_lost_with_its_host_is_closed() {
     assert_eq!(closed(&client, &run), [("q1".to_owned(), "ended".to_owned())]);
     client.refused("continue_run", answer(&run, &question, "yes"), "question_closed");
 }
+
+#[test]
+fn a_retry_of_an_answer_gets_the_first_calls_answer() {
+    let host = Host::usual();
+    let client = host.client();
+    let run = client.spawn(host.hostile(json!({ "mode": "ask_many", "n": 2 })));
+    let questions = client.until_status(&run, "input_required")["questions"].clone();
+    let with_key = |choice: &str| {
+        let mut call = answer(&run, &questions[0], choice);
+        call["request_key"] = json!("k1");
+        call
+    };
+    for _ in 0..2 {
+        assert_eq!(client.call("continue_run", with_key("yes"))["action"], "answered");
+    }
+    client.refused("continue_run", with_key("no"), "request_key_conflict");
+    client.call("continue_run", answer(&run, &questions[1], "yes"));
+    assert_eq!(client.ended(&run)["result"]["text"], "q1 yes, q2 yes");
+    assert_eq!(client.call("continue_run", with_key("yes"))["status"], "completed", "also after its end");
+}

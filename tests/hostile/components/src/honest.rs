@@ -104,7 +104,7 @@ impl Work {
             Some(answer) => answer,
             None => return Ok(()),
         };
-        self.answer = Some(match answer {
+        let answer = match answer {
             Answer::Chosen(chosen) => {
                 format!("chosen {} {}", chosen.choices.join("+"), chosen.text.or(chosen.data).unwrap_or_default())
             }
@@ -116,6 +116,10 @@ impl Work {
                 }
                 format!("steered {text}")
             }
+        };
+        self.answer = Some(match self.answer.take() {
+            Some(before) => format!("{before}; {answer}"),
+            None => answer,
         });
         Ok(())
     }
