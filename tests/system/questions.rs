@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use crate::client::Client;
-use crate::host::Host;
+use crate::host::{Host, USUAL};
 
 /// An answer to a question as `get_run` shows it.
 fn answer(run: &str, question: &Value, choice: &str) -> Value {
@@ -180,4 +180,21 @@ fn a_retry_of_an_answer_gets_the_first_calls_answer() {
     client.call("continue_run", answer(&run, &questions[1], "yes"));
     assert_eq!(client.ended(&run)["result"]["text"], "q1 yes, q2 yes");
     assert_eq!(client.call("continue_run", with_key("yes"))["status"], "completed", "also after its end");
+}
+
+#[test]
+fn a_run_that_may_write_no_more_still_closes_its_questions() {
+    let host = Host::bare("");
+    // Run, start, run, six questions and the status that they bring.
+    host.configure(&USUAL.replace("call_cpu =", "events = 10\ncall_cpu ="));
+    host.plugin("hostile", falconer_hostile::HOSTILE);
+    let client = host.client();
+    let run = client.spawn(host.hostile(json!({ "mode": "ask_many", "n": 6 })));
+    client.event(&run, "the last question", |event| event["data"]["question_id"] == "q6");
+    let first = client.get(&run)["question"].clone();
+    client.call("continue_run", answer(&run, &first, "yes"));
+    let ended = client.ended(&run);
+    assert_eq!((&ended["status"], &ended["error"]["code"]), (&json!("failed"), &json!("output_exceeded")), "{ended}");
+    let closed = closed(&client, &run);
+    assert_eq!((closed.len(), closed[0].1.as_str(), closed[1].1.as_str()), (6, "answered", "cancelled"), "{closed:?}");
 }

@@ -60,13 +60,13 @@ impl Supervisor {
 
     /// Closes a question, and goes on when it was the last. `told` is what its `input_resolved` says besides.
     pub(super) async fn resolve(&mut self, question: &str, how: Closed, told: Value) -> Result<(), Fault> {
-        let open: Vec<Question> = self.record.questions().iter().filter(|open| open.question_id != question).cloned().collect();
-        self.record.set_questions(open.clone());
         let mut data = json!({ "question_id": question, "how": how });
         if let (Value::Object(data), Value::Object(told)) = (&mut data, told) {
             data.extend(told);
         }
-        self.record.event(EventType::InputResolved, data).await?;
+        self.record.closing(EventType::InputResolved, data).await?;
+        let open: Vec<Question> = self.record.questions().iter().filter(|open| open.question_id != question).cloned().collect();
+        self.record.set_questions(open.clone());
         self.remember(question, how);
         if !matches!(self.record.state(), State::Cancelling { .. }) {
             let state = if open.is_empty() { State::Running } else { State::Waiting { open } };
@@ -111,14 +111,14 @@ impl Supervisor {
 
     /// Takes an answer of a client, once.
     pub(super) async fn answer(&mut self, answer: Answer, reply: oneshot::Sender<Result<Status, Fault>>) {
-        let outcome = self.take_answer(answer).await;
-        if outcome.is_ok() {
-            self.record.submit().await;
-            if let Err(fault) = self.record.settled().await {
-                let _ = reply.send(Err(fault));
-                return;
+        let outcome = match self.take_answer(answer).await {
+            Ok(answer) => {
+                self.record.submit().await;
+                // The backend acts on what is on disk alone, and so what its caller is told of.
+                self.record.settled().await.map(|()| self.said.push_back(Said::silently(wit::Answer::Chosen(answer))))
             }
-        }
+            Err(fault) => Err(fault),
+        };
         let _ = reply.send(outcome.map(|()| self.record.state().status()));
     }
 
@@ -132,7 +132,7 @@ impl Supervisor {
         }
     }
 
-    async fn take_answer(&mut self, answer: Answer) -> Result<(), Fault> {
+    async fn take_answer(&mut self, answer: Answer) -> Result<wit::QuestionAnswer, Fault> {
         let Some(question) = self.record.questions().iter().find(|open| open.question_id == answer.question_id).cloned() else {
             return Err(self.too_late(&answer.question_id));
         };
@@ -167,14 +167,7 @@ impl Supervisor {
         }
         self.resolve(&question.question_id, Closed::Answered, json!({ "choices": choices })).await?;
         let data = answer.data.map(|data| data.to_string());
-        self.said.push_back(Said::silently(wit::Answer::Chosen(wit::QuestionAnswer {
-            question: question.question_id,
-            choices,
-            text: answer.text,
-            data,
-            reason: None,
-        })));
-        Ok(())
+        Ok(wit::QuestionAnswer { question: question.question_id, choices, text: answer.text, data, reason: None })
     }
 
     /// Gives a message to the backend when it can be called; its word about it is the caller's.
