@@ -198,3 +198,26 @@ fn a_run_that_may_write_no_more_still_closes_its_questions() {
     let closed = closed(&client, &run);
     assert_eq!((closed.len(), closed[0].1.as_str(), closed[1].1.as_str()), (6, "answered", "cancelled"), "{closed:?}");
 }
+
+#[test]
+fn long_details_are_shown_cut_and_read_whole() {
+    let host = Host::usual();
+    let client = host.client();
+    let run = client.spawn(host.hostile(json!({ "mode": "ask", "size": 100_000 })));
+    let question = client.until_status(&run, "input_required")["question"].clone();
+    assert!(question["details"].to_string().len() < 5_000, "{question}");
+    let (mut whole, mut offset) = (String::new(), Some(0));
+    while let Some(at) = offset {
+        let place = json!({ "run_id": run, "seq": question["seq"], "pointer": "/details", "offset": at, "limit": 60_000 });
+        let slice = client.call("get_event_artifact", place);
+        whole.push_str(slice["content"].as_str().unwrap());
+        offset = slice["next_offset"].as_u64();
+    }
+    let whole: Value = serde_json::from_str(&whole).unwrap();
+    assert_eq!(whole, json!({ "what": "everything", "input": { "content": "x".repeat(100_000) } }));
+    client.cancel(&run);
+    let run = client.spawn(host.hostile(json!({ "mode": "ask", "size": 50_000, "text": "wide" })));
+    let question = client.until_status(&run, "input_required")["question"].clone();
+    assert!(question["details"].to_string().len() < 5_000, "{question}");
+    client.cancel(&run);
+}

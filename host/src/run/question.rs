@@ -20,6 +20,10 @@ use crate::id::MessageId;
 
 /// Questions of a run that may be open at once.
 const MAX_OPEN: usize = 256;
+/// How large the questions of a run that are open at once may be, with their choices and forms, as JSON.
+const MAX_OPEN_BYTES: usize = 2 << 20;
+/// Of an open question's details no more is kept at hand, and shown; its event has them whole.
+pub(super) const DETAILS_KEPT: usize = 4 * 1024;
 /// Closed questions of a run that are kept in memory.
 const REMEMBERED: usize = 256;
 
@@ -47,10 +51,18 @@ impl Supervisor {
         let kind = if question.is_auth() { EventType::AuthRequired } else { EventType::InputRequired };
         question.make_inert();
         let data = serde_json::to_value(&question).map_err(|error| Fault::new(code::INTERNAL, error.to_string()))?;
-        self.record.event(kind, data).await?;
-        question.seq = self.record.last_seq();
+        super::inert::cut_value(&mut question.details, DETAILS_KEPT);
         let mut open = self.record.questions().to_vec();
         open.push(question);
+        // All of them are written anew with each change of one.
+        if serde_json::to_string(&open).map_or(0, |text| text.len()) > MAX_OPEN_BYTES {
+            let message = format!("the backend has questions of more than {MAX_OPEN_BYTES} bytes open at once, beside their details");
+            return Err(Fault::new(code::CONTRACT_VIOLATION, message));
+        }
+        self.record.event(kind, data).await?;
+        if let Some(question) = open.last_mut() {
+            question.seq = self.record.last_seq();
+        }
         self.record.set_questions(open.clone());
         if !matches!(self.record.state(), State::Cancelling { .. }) {
             self.record.enter(State::Waiting { open }, Map::new());
