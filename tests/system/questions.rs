@@ -221,3 +221,18 @@ fn long_details_are_shown_cut_and_read_whole() {
     assert!(question["details"].to_string().len() < 5_000, "{question}");
     client.cancel(&run);
 }
+
+#[test]
+fn an_answer_that_is_too_large_is_refused() {
+    let host = Host::usual();
+    let client = host.client();
+    let run = client.spawn(host.hostile(json!({ "mode": "ask" })));
+    let question = client.until_status(&run, "input_required")["question"].clone();
+    for (field, value) in [("data", json!({ "input": "x".repeat(2 << 20) })), ("text", json!("x".repeat(3 << 20)))] {
+        let mut call = answer(&run, &question, "yes");
+        call["answer"][field] = value;
+        client.refused("continue_run", call, "invalid_argument");
+    }
+    client.call("continue_run", answer(&run, &question, "yes"));
+    assert_eq!(client.ended(&run)["status"], "completed");
+}

@@ -153,6 +153,9 @@ impl Supervisor {
                 .hint("judge `details` of the open question and give its `details_hash`"));
         }
         let choices = answer.choices.unwrap_or_default();
+        if choices.len() > question.choices.len().max(1) {
+            return Err(Fault::new(code::INVALID_ARGUMENT, "`choices` names more than the question offers").hint("name each once"));
+        }
         if let Some(wrong) = choices.iter().find(|choice| !question.choices.iter().any(|offered| &offered.id == *choice)) {
             let offered: Vec<_> = question.choices.iter().map(|choice| choice.id.as_str()).collect();
             return Err(Fault::new(code::INVALID_ARGUMENT, format!("`{wrong}` is none of the choices"))

@@ -6,7 +6,7 @@ use camino::Utf8PathBuf;
 use serde::Serialize;
 
 use super::get::{cut, status_of};
-use super::message::{Parts, Taker};
+use super::message::{MAX_JSON, MAX_TEXT, Parts, Taker, bounded, json_size};
 use super::spawn::{Outcome, detached};
 use crate::clock::Millis;
 use crate::contract::falconer::backend::types as wit;
@@ -95,6 +95,8 @@ impl Manager {
 
     async fn answer(&self, found: Found, answer: Answer, key: Option<String>) -> Result<RunId, Fault> {
         let (run, question) = (found.id(), answer.question_id.clone());
+        bounded("`answer.text`", answer.text.as_ref().map_or(0, String::len), MAX_TEXT)?;
+        bounded("`answer.data`", answer.data.as_ref().map_or(0, json_size), MAX_JSON)?;
         let key = key.map(|key| (format!("answer:{key}"), said(run, &answer)));
         let live = match found {
             Found::Live(live) => Some(live),
