@@ -105,6 +105,16 @@ fn a_file_that_may_not_be_read_is_refused_with_its_reason() {
 }
 
 #[test]
+fn the_bytes_of_a_file_are_kept_once() {
+    let host = Host::usual();
+    let client = host.client();
+    let part = json!({ "type": "file", "bytes_base64": "QUJD".repeat(5_000), "mime_type": "image/png" });
+    let run = client.run(with_parts(host.hostile(json!({ "mode": "echo" })), json!([part])));
+    assert!(run["result"]["text"].as_str().unwrap().contains("15000 bytes of image/png"), "{run}");
+    assert_eq!(host.data_holding("QUJD".repeat(1_000).as_bytes()), Vec::<std::path::PathBuf>::new(), "beside the file itself");
+}
+
+#[test]
 fn data_that_is_too_large_for_a_backend_is_refused() {
     let host = Host::usual();
     let client = host.client();

@@ -97,6 +97,17 @@ pub(super) fn cut(mut result: Completion, max: usize) -> Completion {
     result
 }
 
+/// The bytes of a request's files are kept as files; of the request itself, only their beginning and end.
+pub(super) fn without_bytes(request: &SpawnRequest) -> SpawnRequest {
+    let mut request = request.clone();
+    for part in request.message.iter_mut().flat_map(|message| &mut message.parts) {
+        if let Some(bytes) = part.bytes_base64.take() {
+            part.bytes_base64 = Some(inert::preview(&bytes, REQUEST_TEXT));
+        }
+    }
+    request
+}
+
 fn shorten(request: &mut SpawnRequest) {
     for text in [&mut request.prompt, &mut request.instructions].into_iter().flatten() {
         if text.len() > REQUEST_TEXT {
