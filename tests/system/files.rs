@@ -28,6 +28,7 @@ fn a_file_is_delivered_by_bytes_or_by_name() {
         (json!({ "type": "file", "bytes_base64": PNG_BASE64, "name": "dir/b.png" }), "b.png"),
         (json!({ "type": "file", "uri": uri }), "a picture.png"),
         (json!({ "type": "file", "uri": uri, "name": "c.png", "mime_type": "image/png" }), "c.png"),
+        (json!({ "type": "file", "bytes_base64": PNG_BASE64, "name": "../.." }), "nameless"),
     ] {
         let run = client.run(with_parts(host.hostile(json!({ "mode": "echo" })), json!([{ "type": "text", "text": "look" }, part])));
         let text = run["result"]["text"].as_str().unwrap_or_else(|| panic!("{run}"));
@@ -101,6 +102,28 @@ fn a_file_that_may_not_be_read_is_refused_with_its_reason() {
     let request = with_parts(host.exec(json!({ "program": "cat" })), json!([{ "type": "file", "bytes_base64": PNG_BASE64 }]));
     client.refused("spawn_run", request, "unsupported");
     assert_eq!(client.call("list_runs", json!({}))["runs"], json!([]), "none of them left a run");
+}
+
+#[test]
+fn the_bytes_of_a_file_are_kept_once() {
+    let host = Host::usual();
+    let client = host.client();
+    let part = json!({ "type": "file", "bytes_base64": "QUJD".repeat(5_000), "mime_type": "image/png" });
+    let run = client.run(with_parts(host.hostile(json!({ "mode": "echo" })), json!([part])));
+    assert!(run["result"]["text"].as_str().unwrap().contains("15000 bytes of image/png"), "{run}");
+    assert_eq!(host.data_holding("QUJD".repeat(1_000).as_bytes()), Vec::<std::path::PathBuf>::new(), "beside the file itself");
+}
+
+#[test]
+fn data_that_is_too_large_for_a_backend_is_refused() {
+    let host = Host::usual();
+    let client = host.client();
+    let run = client.spawn(host.hostile(json!({ "mode": "idle" })));
+    client.until_status(&run, "running");
+    let parts = json!([{ "type": "data", "data": "x".repeat(2 << 20) }]);
+    client.refused("continue_run", json!({ "run_id": run, "parts": parts }), "invalid_argument");
+    client.call("continue_run", json!({ "run_id": run, "message": "and on" }));
+    client.cancel(&run);
 }
 
 #[test]

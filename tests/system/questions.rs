@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use crate::client::Client;
-use crate::host::Host;
+use crate::host::{Host, USUAL};
 
 /// An answer to a question as `get_run` shows it.
 fn answer(run: &str, question: &Value, choice: &str) -> Value {
@@ -160,4 +160,79 @@ fn a_question_of_a_run_that_was_lost_with_its_host_is_closed() {
     assert_eq!((&lost["status"], &lost["questions"]), (&json!("lost"), &json!([])), "{lost}");
     assert_eq!(closed(&client, &run), [("q1".to_owned(), "ended".to_owned())]);
     client.refused("continue_run", answer(&run, &question, "yes"), "question_closed");
+}
+
+#[test]
+fn a_retry_of_an_answer_gets_the_first_calls_answer() {
+    let host = Host::usual();
+    let client = host.client();
+    let run = client.spawn(host.hostile(json!({ "mode": "ask_many", "n": 2 })));
+    let questions = client.until_status(&run, "input_required")["questions"].clone();
+    let with_key = |choice: &str| {
+        let mut call = answer(&run, &questions[0], choice);
+        call["request_key"] = json!("k1");
+        call
+    };
+    for _ in 0..2 {
+        assert_eq!(client.call("continue_run", with_key("yes"))["action"], "answered");
+    }
+    client.refused("continue_run", with_key("no"), "request_key_conflict");
+    client.call("continue_run", answer(&run, &questions[1], "yes"));
+    assert_eq!(client.ended(&run)["result"]["text"], "q1 yes, q2 yes");
+    assert_eq!(client.call("continue_run", with_key("yes"))["status"], "completed", "also after its end");
+}
+
+#[test]
+fn a_run_that_may_write_no_more_still_closes_its_questions() {
+    let host = Host::bare("");
+    // Run, start, run, six questions and the status that they bring.
+    host.configure(&USUAL.replace("call_cpu =", "events = 10\ncall_cpu ="));
+    host.plugin("hostile", falconer_hostile::HOSTILE);
+    let client = host.client();
+    let run = client.spawn(host.hostile(json!({ "mode": "ask_many", "n": 6 })));
+    client.event(&run, "the last question", |event| event["data"]["question_id"] == "q6");
+    let first = client.get(&run)["question"].clone();
+    client.call("continue_run", answer(&run, &first, "yes"));
+    let ended = client.ended(&run);
+    assert_eq!((&ended["status"], &ended["error"]["code"]), (&json!("failed"), &json!("output_exceeded")), "{ended}");
+    let closed = closed(&client, &run);
+    assert_eq!((closed.len(), closed[0].1.as_str(), closed[1].1.as_str()), (6, "answered", "cancelled"), "{closed:?}");
+}
+
+#[test]
+fn long_details_are_shown_cut_and_read_whole() {
+    let host = Host::usual();
+    let client = host.client();
+    let run = client.spawn(host.hostile(json!({ "mode": "ask", "size": 100_000 })));
+    let question = client.until_status(&run, "input_required")["question"].clone();
+    assert!(question["details"].to_string().len() < 5_000, "{question}");
+    let (mut whole, mut offset) = (String::new(), Some(0));
+    while let Some(at) = offset {
+        let place = json!({ "run_id": run, "seq": question["seq"], "pointer": "/details", "offset": at, "limit": 60_000 });
+        let slice = client.call("get_event_artifact", place);
+        whole.push_str(slice["content"].as_str().unwrap());
+        offset = slice["next_offset"].as_u64();
+    }
+    let whole: Value = serde_json::from_str(&whole).unwrap();
+    assert_eq!(whole, json!({ "what": "everything", "input": { "content": "x".repeat(100_000) } }));
+    client.cancel(&run);
+    let run = client.spawn(host.hostile(json!({ "mode": "ask", "size": 50_000, "text": "wide" })));
+    let question = client.until_status(&run, "input_required")["question"].clone();
+    assert!(question["details"].to_string().len() < 5_000, "{question}");
+    client.cancel(&run);
+}
+
+#[test]
+fn an_answer_that_is_too_large_is_refused() {
+    let host = Host::usual();
+    let client = host.client();
+    let run = client.spawn(host.hostile(json!({ "mode": "ask" })));
+    let question = client.until_status(&run, "input_required")["question"].clone();
+    for (field, value) in [("data", json!({ "input": "x".repeat(2 << 20) })), ("text", json!("x".repeat(3 << 20)))] {
+        let mut call = answer(&run, &question, "yes");
+        call["answer"][field] = value;
+        client.refused("continue_run", call, "invalid_argument");
+    }
+    client.call("continue_run", answer(&run, &question, "yes"));
+    assert_eq!(client.ended(&run)["status"], "completed");
 }

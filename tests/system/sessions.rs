@@ -81,6 +81,8 @@ fn a_retry_of_a_message_is_said_once() {
     client.cancel(&run);
     let said = client.events(&run).iter().filter(|event| event["data"]["text"] == "steered to the left").count();
     assert_eq!(said, 1);
+    let steered = client.call("continue_run", steer);
+    assert_eq!((&steered["action"], &steered["run_id"]), (&json!("steered"), &json!(run)), "also after its end");
 
     // A name means the newest run: a retry finds the run that its first call began.
     let mut request = host.hostile(json!({ "mode": "echo" }));
@@ -91,6 +93,26 @@ fn a_retry_of_a_message_is_said_once() {
     let again = client.call("continue_run", go_on);
     assert_eq!((&began["run_id"], &began["action"]), (&again["run_id"], &again["action"]));
     assert_ne!(began["run_id"], first["run_id"]);
+}
+
+#[test]
+fn retries_that_come_at_once_are_said_once() {
+    let host = Host::usual();
+    let client = host.client();
+    let run = client.spawn(host.hostile(json!({ "mode": "idle" })));
+    client.until_status(&run, "running");
+    let steer = json!({ "run_id": run, "message": "to the left", "request_key": "k1" });
+    std::thread::scope(|scope| {
+        for _ in 0..8 {
+            scope.spawn(|| assert_eq!(client.call("continue_run", steer.clone())["action"], "steered"));
+        }
+    });
+    client.call("continue_run", json!({ "run_id": run, "message": "enough" }));
+    let enough = |event: &Value| event["data"]["text"].as_str().is_some_and(|text| text.contains("enough"));
+    client.event(&run, "the last word", enough);
+    let texts: Vec<Value> = client.events(&run).iter().map(|event| event["data"]["text"].clone()).collect();
+    assert_eq!(Value::from(texts).to_string().matches("to the left").count(), 1);
+    client.cancel(&run);
 }
 
 /// What a follow-up keeps, with a profile for its instructions.

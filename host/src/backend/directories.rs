@@ -11,6 +11,8 @@ use crate::fault::{Fault, code};
 
 /// The mark.
 const FORMAT: &str = "falconer-directory";
+/// Where the schemas of JSON Schema itself are.
+const META: &str = "https://json-schema.org/";
 /// Schemas that are applied to one config, in all.
 const STEPS: u32 = 100_000;
 /// Schemas within schemas.
@@ -49,7 +51,7 @@ impl Walk<'_> {
             Value::Array(items) => {
                 let first = schema.get("prefixItems").and_then(Value::as_array).map_or(&[][..], Vec::as_slice);
                 for (index, item) in items.iter_mut().enumerate() {
-                    if let Some(part) = first.get(index).or_else(|| schema.get("items")) {
+                    if let Some(part) = first.get(index).or_else(|| schema.get("items")).or_else(|| schema.get("unevaluatedItems")) {
                         self.part(part, item, pointer, &index.to_string(), depth)?;
                     }
                     if let Some(part) = schema.get("contains") {
@@ -76,9 +78,18 @@ impl Walk<'_> {
             self.apply(part, value, pointer, depth + 1)?;
         }
         for key in ["$ref", "$dynamicRef"] {
-            if let Some(part) = schema.get(key).and_then(Value::as_str).and_then(|name| named(self.root, name)) {
-                self.apply(part, value, pointer, depth + 1)?;
+            let Some(name) = schema.get(key).and_then(Value::as_str) else { continue };
+            // The schemas of JSON Schema itself mark nothing.
+            if name.starts_with(META) {
+                continue;
             }
+            // What it means may be marked: not to find it is no reason to let a directory through.
+            let part = named(self.root, name).ok_or_else(|| {
+                let name = one_line(name, 128);
+                Fault::new(code::CONTRACT_VIOLATION, format!("the backend's config_schema has a `{key}` to `{name}`, which leads nowhere"))
+                    .hint("within a schema that marks directories, refer by `#`, a JSON pointer or an anchor of the same document")
+            })?;
+            self.apply(part, value, pointer, depth + 1)?;
         }
         Ok(())
     }
@@ -181,6 +192,27 @@ mod tests {
         assert_eq!((&config["plain"], &config["named"]["n"]["a/b"]), (&json!("/6"), &json!("/real/5")));
         let (same, seen) = replaced(&schema, json!({ "either": true })).unwrap();
         assert_eq!((same, seen.len()), (json!({ "either": true }), 0));
+    }
+
+    #[test]
+    fn nothing_that_is_marked_goes_unjudged() {
+        let dir = json!({ "format": FORMAT });
+        let schema = json!({
+            "properties": {
+                "rest": { "prefixItems": [{ "type": "string" }], "unevaluatedItems": dir },
+                "coded": { "$ref": "#/$defs/a%20dir" },
+                "by-id": { "$ref": "other" },
+                "meta": { "$ref": "https://json-schema.org/draft/2020-12/schema" },
+            },
+            "$defs": { "a dir": dir, "other": { "$id": "other", "format": FORMAT } },
+        });
+        let seen = |config: Value| replaced(&schema, config).map(|(_, seen)| seen);
+        assert_eq!(seen(json!({ "rest": ["/1", "/2"] })).unwrap(), ["/rest/1=/2"]);
+        assert_eq!(seen(json!({ "meta": { "type": "object" } })).unwrap(), [""; 0]);
+        // What is not found here may be marked there.
+        for name in ["coded", "by-id"] {
+            assert_eq!(seen(json!({ name: "/3" })).unwrap_err().code, code::CONTRACT_VIOLATION);
+        }
     }
 
     #[test]

@@ -103,6 +103,8 @@ fn ask(asking: &Asking) -> Result<String, String> {
         // Not reaped yet, so the number is still its group's. Nobody left is no error.
         let _ = kill_process_group(group, Signal::KILL);
     }
+    // Also where it went into another group, or it would be waited for in vain.
+    let _ = child.kill();
     let status = child.wait().map_err(|error| error.to_string())?;
     let printed = heard?;
     if printed.trim().is_empty() && !status.success() {

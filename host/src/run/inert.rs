@@ -86,6 +86,37 @@ pub fn preview(text: &str, max: usize) -> String {
     format!("{}\n… {} bytes left out …\n{}", &text[..head], tail - head, &text[tail..])
 }
 
+/// Cuts long texts and lists in a value; a list says that some of it is left out.
+pub fn shorten(value: &mut Value, max: usize) {
+    match value {
+        Value::String(text) if text.len() > max => *text = preview(text, max),
+        Value::Array(items) => {
+            let most = max / 8 + 1;
+            let is_long = items.len() > most;
+            items.truncate(most);
+            items.iter_mut().for_each(|item| shorten(item, max));
+            if is_long {
+                items.push("… more items are left out …".into());
+            }
+        }
+        Value::Object(map) => map.values_mut().for_each(|item| shorten(item, max)),
+        _ => {}
+    }
+}
+
+/// A value whose JSON has some `max` bytes: itself where it fits, else with its texts and lists cut, else a preview of its JSON.
+pub fn cut_value(value: &mut Value, max: usize) {
+    let mut most = max;
+    while value.to_string().len() > max && most > 40 {
+        shorten(value, most);
+        most /= 2;
+    }
+    let text = value.to_string();
+    if text.len() > max {
+        *value = Value::String(preview(&text, max / 2));
+    }
+}
+
 /// The first line of a text, cut to so many characters.
 #[must_use]
 pub fn headline(text: &str, max: usize) -> Option<String> {

@@ -111,6 +111,8 @@ pub struct Live {
     tree: OnceLock<(Tree, Duration)>,
     /// When its processes are to be dead at the latest; none: it is not being stopped.
     doom: watch::Sender<Option<Instant>>,
+    /// Held while something is said to it with a request key, so that a retry waits for what the first call leaves.
+    saying: tokio::sync::Mutex<()>,
     /// Its session and its places. Here, so that they outlive a supervisor that breaks down.
     permits: Mutex<Permits>,
 }
@@ -139,6 +141,7 @@ impl Live {
             children: Mutex::default(),
             tree: OnceLock::new(),
             doom: watch::Sender::new(None),
+            saying: tokio::sync::Mutex::default(),
             permits: Mutex::default(),
         };
         (Arc::new(live), ear)
@@ -222,6 +225,11 @@ impl Live {
     #[must_use]
     pub fn tree(&self) -> Option<&Tree> {
         self.tree.get().map(|(tree, _)| tree)
+    }
+
+    /// The turn of those who say something to it with a request key.
+    pub async fn saying(&self) -> tokio::sync::MutexGuard<'_, ()> {
+        self.saying.lock().await
     }
 
     /// Speaks to its supervisor, and waits for the answer.

@@ -20,6 +20,10 @@ use crate::id::MessageId;
 
 /// Questions of a run that may be open at once.
 const MAX_OPEN: usize = 256;
+/// How large the questions of a run that are open at once may be, with their choices and forms, as JSON.
+const MAX_OPEN_BYTES: usize = 2 << 20;
+/// Of an open question's details no more is kept at hand, and shown; its event has them whole.
+pub(super) const DETAILS_KEPT: usize = 4 * 1024;
 /// Closed questions of a run that are kept in memory.
 const REMEMBERED: usize = 256;
 
@@ -47,10 +51,18 @@ impl Supervisor {
         let kind = if question.is_auth() { EventType::AuthRequired } else { EventType::InputRequired };
         question.make_inert();
         let data = serde_json::to_value(&question).map_err(|error| Fault::new(code::INTERNAL, error.to_string()))?;
-        self.record.event(kind, data).await?;
-        question.seq = self.record.last_seq();
+        super::inert::cut_value(&mut question.details, DETAILS_KEPT);
         let mut open = self.record.questions().to_vec();
         open.push(question);
+        // All of them are written anew with each change of one.
+        if serde_json::to_string(&open).map_or(0, |text| text.len()) > MAX_OPEN_BYTES {
+            let message = format!("the backend has questions of more than {MAX_OPEN_BYTES} bytes open at once, beside their details");
+            return Err(Fault::new(code::CONTRACT_VIOLATION, message));
+        }
+        self.record.event(kind, data).await?;
+        if let Some(question) = open.last_mut() {
+            question.seq = self.record.last_seq();
+        }
         self.record.set_questions(open.clone());
         if !matches!(self.record.state(), State::Cancelling { .. }) {
             self.record.enter(State::Waiting { open }, Map::new());
@@ -60,13 +72,13 @@ impl Supervisor {
 
     /// Closes a question, and goes on when it was the last. `told` is what its `input_resolved` says besides.
     pub(super) async fn resolve(&mut self, question: &str, how: Closed, told: Value) -> Result<(), Fault> {
-        let open: Vec<Question> = self.record.questions().iter().filter(|open| open.question_id != question).cloned().collect();
-        self.record.set_questions(open.clone());
         let mut data = json!({ "question_id": question, "how": how });
         if let (Value::Object(data), Value::Object(told)) = (&mut data, told) {
             data.extend(told);
         }
-        self.record.event(EventType::InputResolved, data).await?;
+        self.record.closing(EventType::InputResolved, data).await?;
+        let open: Vec<Question> = self.record.questions().iter().filter(|open| open.question_id != question).cloned().collect();
+        self.record.set_questions(open.clone());
         self.remember(question, how);
         if !matches!(self.record.state(), State::Cancelling { .. }) {
             let state = if open.is_empty() { State::Running } else { State::Waiting { open } };
@@ -111,14 +123,14 @@ impl Supervisor {
 
     /// Takes an answer of a client, once.
     pub(super) async fn answer(&mut self, answer: Answer, reply: oneshot::Sender<Result<Status, Fault>>) {
-        let outcome = self.take_answer(answer).await;
-        if outcome.is_ok() {
-            self.record.submit().await;
-            if let Err(fault) = self.record.settled().await {
-                let _ = reply.send(Err(fault));
-                return;
+        let outcome = match self.take_answer(answer).await {
+            Ok(answer) => {
+                self.record.submit().await;
+                // The backend acts on what is on disk alone, and so what its caller is told of.
+                self.record.settled().await.map(|()| self.said.push_back(Said::silently(wit::Answer::Chosen(answer))))
             }
-        }
+            Err(fault) => Err(fault),
+        };
         let _ = reply.send(outcome.map(|()| self.record.state().status()));
     }
 
@@ -132,7 +144,7 @@ impl Supervisor {
         }
     }
 
-    async fn take_answer(&mut self, answer: Answer) -> Result<(), Fault> {
+    async fn take_answer(&mut self, answer: Answer) -> Result<wit::QuestionAnswer, Fault> {
         let Some(question) = self.record.questions().iter().find(|open| open.question_id == answer.question_id).cloned() else {
             return Err(self.too_late(&answer.question_id));
         };
@@ -141,6 +153,9 @@ impl Supervisor {
                 .hint("judge `details` of the open question and give its `details_hash`"));
         }
         let choices = answer.choices.unwrap_or_default();
+        if choices.len() > question.choices.len().max(1) {
+            return Err(Fault::new(code::INVALID_ARGUMENT, "`choices` names more than the question offers").hint("name each once"));
+        }
         if let Some(wrong) = choices.iter().find(|choice| !question.choices.iter().any(|offered| &offered.id == *choice)) {
             let offered: Vec<_> = question.choices.iter().map(|choice| choice.id.as_str()).collect();
             return Err(Fault::new(code::INVALID_ARGUMENT, format!("`{wrong}` is none of the choices"))
@@ -167,14 +182,7 @@ impl Supervisor {
         }
         self.resolve(&question.question_id, Closed::Answered, json!({ "choices": choices })).await?;
         let data = answer.data.map(|data| data.to_string());
-        self.said.push_back(Said::silently(wit::Answer::Chosen(wit::QuestionAnswer {
-            question: question.question_id,
-            choices,
-            text: answer.text,
-            data,
-            reason: None,
-        })));
-        Ok(())
+        Ok(wit::QuestionAnswer { question: question.question_id, choices, text: answer.text, data, reason: None })
     }
 
     /// Gives a message to the backend when it can be called; its word about it is the caller's.

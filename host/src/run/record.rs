@@ -153,6 +153,16 @@ impl Record {
         Ok(())
     }
 
+    /// Adds an event that closes what an earlier one opened: the quota cannot refuse it.
+    ///
+    /// Errors: `ledger_failed` when an artifact cannot be written.
+    pub async fn closing(&mut self, kind: EventType, data: Value) -> Result<(), Fault> {
+        let quota = std::mem::replace(&mut self.quota, Quota { events: u64::MAX, bytes: u64::MAX });
+        let written = self.event(kind, data).await;
+        self.quota = quota;
+        written
+    }
+
     /// Adds an event whose field `/content` is an artifact that is already stored.
     pub async fn artifact(&mut self, kind: EventType, mut data: Value, sha256: String, mime: String) -> Result<(), Fault> {
         inert::inert_value(&mut data);

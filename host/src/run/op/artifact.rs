@@ -1,5 +1,6 @@
 //! `get_event_artifact`: reads a field of an event by byte range, never cutting a character in two.
 
+use serde::Deserialize;
 use serde_json::Value;
 
 use super::base64::to_base64;
@@ -15,12 +16,23 @@ use crate::run::view::Slice;
 /// Bytes that an answer has when the caller does not say.
 const BYTES: u32 = 8 * 1024;
 
+/// The media type of a field that is no text.
+const JSON: &str = "application/json";
+
 /// A field, wherever it is kept.
 enum Field {
     /// In a file.
     Stored { sha256: String, size: u64, mime: String },
     /// In the event itself.
     Inline { text: String, mime: &'static str },
+}
+
+/// A part of an event that is kept beside it.
+#[derive(Debug, Deserialize)]
+struct Part {
+    pointer: String,
+    mime: String,
+    sha256: String,
 }
 
 impl Manager {
@@ -76,20 +88,47 @@ impl Manager {
         })
     }
 
+    /// All of a stored field, as it was in its event.
+    fn stored(&self, sha256: &str, mime: &str) -> Result<Value, Fault> {
+        let bytes = self.inner.artifacts.read(sha256, 0, u32::MAX).map_err(|error| ledger_fault(&error))?;
+        let text = String::from_utf8_lossy(&bytes).into_owned();
+        if mime != JSON {
+            return Ok(Value::String(text));
+        }
+        serde_json::from_str(&text).map_err(|error| Fault::new(code::INTERNAL, format!("the artifact {sha256} is no JSON: {error}")))
+    }
+
     fn field(&self, run: RunId, seq: u64, pointer: &str) -> Result<Field, Fault> {
         if !pointer.is_empty() && !pointer.starts_with('/') {
             return Err(
                 Fault::new(code::INVALID_ARGUMENT, "`pointer` is no JSON pointer").hint("it begins with `/`, e.g. `/text` (RFC 6901)")
             );
         }
-        if let Some(row) = self.inner.ledger.artifact(run, seq, pointer).map_err(|error| ledger_fault(&error))? {
-            return Ok(Field::Stored { sha256: row.sha256, size: row.size, mime: row.mime });
-        }
         let rows = self.inner.ledger.events(run, seq - 1, 1, u64::MAX, &[]).map_err(|error| ledger_fault(&error))?;
         let data: Value = rows.first().and_then(|row| serde_json::from_str(&row.data).ok()).unwrap_or(Value::Null);
+        let stored = self.inner.ledger.artifact(run, seq, pointer).map_err(|error| ledger_fault(&error))?;
+        // Parts of it may be kept beside it, with a preview in their place: what is read here is whole.
+        let below: Vec<Part> = parts(&data).filter(|part| within(&part.pointer, pointer).is_some_and(|rest| !rest.is_empty())).collect();
+        if !below.is_empty() && !pointer.is_empty() {
+            let mut whole = match &stored {
+                Some(row) => self.stored(&row.sha256, &row.mime)?,
+                None => data.pointer(pointer).cloned().unwrap_or(Value::Null),
+            };
+            // What was put aside last may hold the preview of what was put aside before.
+            for part in below.iter().rev() {
+                let value = self.stored(&part.sha256, &part.mime)?;
+                if let Some(place) = within(&part.pointer, pointer).and_then(|rest| whole.pointer_mut(rest)) {
+                    *place = value;
+                }
+            }
+            return Ok(Field::Inline { text: whole.to_string(), mime: JSON });
+        }
+        if let Some(row) = stored {
+            return Ok(Field::Stored { sha256: row.sha256, size: row.size, mime: row.mime });
+        }
         match data.pointer(pointer) {
             Some(Value::String(text)) => Ok(Field::Inline { text: text.clone(), mime: "text/plain; charset=utf-8" }),
-            Some(value) => Ok(Field::Inline { text: value.to_string(), mime: "application/json" }),
+            Some(value) => Ok(Field::Inline { text: value.to_string(), mime: JSON }),
             None => {
                 let fields: Vec<_> = data.as_object().into_iter().flatten().map(|(key, _)| format!("/{key}")).collect();
                 Err(Fault::new(code::UNKNOWN_ARTIFACT, format!("event {seq} of {run} has no field `{pointer}`"))
@@ -97,6 +136,16 @@ impl Manager {
             }
         }
     }
+}
+
+/// What is kept beside an event, as its `artifacts` say, in the order in which it was put aside.
+fn parts(data: &Value) -> impl Iterator<Item = Part> + '_ {
+    data["artifacts"].as_array().into_iter().flatten().filter_map(|part| serde_json::from_value(part.clone()).ok())
+}
+
+/// The pointer from the field at `whole` to a field within it.
+fn within<'a>(pointer: &'a str, whole: &str) -> Option<&'a str> {
+    pointer.strip_prefix(whole).filter(|rest| rest.is_empty() || rest.starts_with('/'))
 }
 
 /// The piece from `start`, at most `limit` long, widened to the left and narrowed on the right to whole characters.

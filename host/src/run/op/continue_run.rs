@@ -3,9 +3,10 @@
 use std::time::Duration;
 
 use camino::Utf8PathBuf;
+use serde::Serialize;
 
 use super::get::{cut, status_of};
-use super::message::{Parts, Taker};
+use super::message::{MAX_JSON, MAX_TEXT, Parts, Taker, bounded, json_size};
 use super::spawn::{Outcome, detached};
 use crate::clock::Millis;
 use crate::contract::falconer::backend::types as wit;
@@ -59,24 +60,24 @@ impl Manager {
         let wait = request.wait_ms;
         let wish = Wish::of(&request)?;
         let found = self.find(&request.run_id).await?;
+        let (manager, key) = (self.clone(), request.request_key);
         let (run, action) = match (wish, found) {
-            (Wish::Answer(answer), found) => (self.answer(found, answer).await?, ContinueAction::Answered),
+            // A caller that goes away meanwhile takes nothing back: what was said is said, and its key is kept.
+            (Wish::Answer(answer), found) => {
+                (detached(async move { manager.answer(found, answer, key).await }).await?, ContinueAction::Answered)
+            }
             (Wish::Say { message, fork: true }, found) => {
-                (self.carry_on(caller, found.view().row, message, true, request.request_key).await?, ContinueAction::Forked)
+                (self.carry_on(caller, found.view().row, message, true, key).await?, ContinueAction::Forked)
             }
             // Its end may be published a moment before it is forgotten.
             (Wish::Say { message, .. }, Found::Live(live)) if !live.progress().ended => {
-                match self.said_before(&live, &message, request.request_key.as_deref())? {
-                    Some(before) => before,
-                    None => {
-                        self.steer(&live, message, request.timing.unwrap_or_default(), request.request_key).await?;
-                        (live.id, ContinueAction::Steered)
-                    }
-                }
+                let timing = request.timing.unwrap_or_default();
+                detached(async move { manager.steer(&live, message, timing, key).await }).await?
             }
-            (Wish::Say { message, .. }, found) => {
-                (self.carry_on(caller, found.view().row, message, false, request.request_key).await?, ContinueAction::Continued)
-            }
+            (Wish::Say { message, .. }, found) => match self.steered_before(found.id(), &message, key.as_deref())? {
+                Some(before) => before,
+                None => (self.carry_on(caller, found.view().row, message, false, key).await?, ContinueAction::Continued),
+            },
         };
         if let (Some(live), Some(ms)) = (self.find_live(run), wait.filter(|ms| *ms > 0)) {
             let _ = tokio::time::timeout(Duration::from_millis(ms), live.ended()).await;
@@ -92,30 +93,59 @@ impl Manager {
         })
     }
 
-    async fn answer(&self, found: Found, answer: Answer) -> Result<RunId, Fault> {
-        let question = answer.question_id.clone();
-        match found {
-            Found::Live(live) => match live.say(|reply| Control::Answer(Box::new(answer), reply)).await {
-                Ok(_) => Ok(live.id),
-                Err(fault) => Err(self.why_not(live.id, &question, Some(fault))),
-            },
-            Found::Ended(row) => Err(self.why_not(row.id, &question, None)),
+    async fn answer(&self, found: Found, answer: Answer, key: Option<String>) -> Result<RunId, Fault> {
+        let (run, question) = (found.id(), answer.question_id.clone());
+        bounded("`answer.text`", answer.text.as_ref().map_or(0, String::len), MAX_TEXT)?;
+        bounded("`answer.data`", answer.data.as_ref().map_or(0, json_size), MAX_JSON)?;
+        let key = key.map(|key| (format!("answer:{key}"), said(run, &answer)));
+        let live = match found {
+            Found::Live(live) => Some(live),
+            Found::Ended(_) => None,
+        };
+        // One retry after the other: the second finds what the first has left.
+        let _turn = match (&live, &key) {
+            (Some(live), Some(_)) => Some(live.saying().await),
+            _ => None,
+        };
+        if let Some((key, arguments)) = &key
+            && let Some(run) = self.known(key, arguments)?
+        {
+            return Ok(run);
         }
+        let Some(live) = &live else { return Err(self.why_not(run, &question, None)) };
+        match live.say(|reply| Control::Answer(Box::new(answer), reply)).await {
+            Ok(_) => self.keep(run, key).await,
+            Err(fault) => return Err(self.why_not(run, &question, Some(fault))),
+        }
+        Ok(run)
+    }
+
+    /// What a retry of a message to a run did the first time, if it steered it.
+    fn steered_before(&self, run: RunId, message: &Message, key: Option<&str>) -> Result<Option<(RunId, ContinueAction)>, Fault> {
+        let Some(key) = key else { return Ok(None) };
+        Ok(self.known(&steer_key(key), &said(run, message))?.map(|run| (run, ContinueAction::Steered)))
     }
 
     /// What a retry of a message to this live run did the first time: it steered it, or it began it (a name means the newest run).
     fn said_before(&self, live: &Live, message: &Message, key: Option<&str>) -> Result<Option<(RunId, ContinueAction)>, Fault> {
         let Some(key) = key else { return Ok(None) };
-        if let Some(run) = self.known(&steer_key(key), &said(live.id, message))? {
-            return Ok(Some((run, ContinueAction::Steered)));
+        if let Some(before) = self.steered_before(live.id, message, Some(key))? {
+            return Ok(Some(before));
         }
         let began = carried(&live.view().row, message.clone(), false, Some(key.to_owned()))?;
         Ok(self.repeated(&began)?.map(|run| (run, ContinueAction::Continued)))
     }
 
-    /// Says something to a live run, and waits for what its backend says to it.
-    async fn steer(&self, live: &Live, message: Message, timing: Timing, key: Option<String>) -> Result<(), Fault> {
-        let arguments = said(live.id, &message);
+    /// Says something to a live run, and waits for what its backend says to it. A retry, also one that comes meanwhile, says nothing.
+    async fn steer(&self, live: &Live, message: Message, timing: Timing, key: Option<String>) -> Result<(RunId, ContinueAction), Fault> {
+        let _turn = match &key {
+            Some(_) => Some(live.saying().await),
+            None => None,
+        };
+        if let Some(before) = self.said_before(live, &message, key.as_deref())? {
+            return Ok(before);
+        }
+        let key = key.map(|key| (steer_key(&key), said(live.id, &message)));
         let (backend, cwd) = live.with_view(|view| (view.row.backend.clone(), view.row.cwd.clone()));
         let abilities = self.may_steer(&backend, live.id, live.progress().status).await?;
         // Where the run works, it may be given files; a client that stands elsewhere opens nothing to it.
@@ -123,15 +153,19 @@ impl Manager {
         let taker = Taker { backend, abilities, policy: self.policy().clone(), client, artifacts: self.inner.artifacts.clone() };
         let Parts { parts, inputs } = taker.take(message).await?;
         live.say(|reply| Control::Steer(Box::new(Steering { parts, inputs, timing }), reply)).await?;
-        if let Some(key) = key {
-            let outcome = serde_json::to_string(&Outcome { run: live.id }).unwrap_or_default();
-            let row = KeyRow { key: steer_key(&key), arguments, outcome, created_at: Millis::now() };
-            // What was said is said, also where that cannot be noted.
-            if let Err(error) = self.inner.ledger.commit(None, vec![Op::PutKey(row)]).await {
-                tracing::warn!(run = %live.id, %error, "a request key could not be kept");
-            }
+        self.keep(live.id, key).await;
+        Ok((live.id, ContinueAction::Steered))
+    }
+
+    /// Keeps the key of what was said to a run, with what stands for its arguments.
+    async fn keep(&self, run: RunId, key: Option<(String, String)>) {
+        let Some((key, arguments)) = key else { return };
+        let outcome = serde_json::to_string(&Outcome { run }).unwrap_or_default();
+        let row = KeyRow { key, arguments, outcome, created_at: Millis::now() };
+        // What was said is said, also where that cannot be noted.
+        if let Err(error) = self.inner.ledger.commit(None, vec![Op::PutKey(row)]).await {
+            tracing::warn!(%run, %error, "a request key could not be kept");
         }
-        Ok(())
     }
 
     async fn may_steer(&self, backend: &str, run: RunId, status: Status) -> Result<wit::Abilities, Fault> {
@@ -193,7 +227,7 @@ fn steer_key(key: &str) -> String {
     format!("steer:{key}")
 }
 
-/// What stands for a message to a run, to know it again.
-fn said(run: RunId, message: &Message) -> String {
-    hash(&format!("{run}{}", serde_json::to_string(message).unwrap_or_default()))
+/// What stands for a message or an answer to a run, to know it again.
+fn said(run: RunId, what: &impl Serialize) -> String {
+    hash(&format!("{run}{}", serde_json::to_string(what).unwrap_or_default()))
 }

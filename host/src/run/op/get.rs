@@ -2,20 +2,18 @@
 
 use serde_json::{Map, Value};
 
-use super::poll::shorten as shorten_value;
 use crate::fault::Fault;
 use crate::run::event::Question;
 use crate::run::inert;
 use crate::run::live::View;
 use crate::run::manager::Manager;
+use crate::run::question::DETAILS_KEPT;
 use crate::run::request::SpawnRequest;
 use crate::run::status::{Completion, Status};
 use crate::run::view::{RunSummary, RunView};
 
 /// A text of the request longer than this is shown as a preview.
 const REQUEST_TEXT: usize = 2 * 1024;
-/// Details of open questions longer than this, of all together, are shown cut.
-pub(super) const QUESTION_TEXT: usize = 4 * 1024;
 /// A text of the result longer than this is shown as a preview.
 const RESULT_TEXT: usize = 6 * 1024;
 
@@ -39,8 +37,8 @@ fn shown(view: View, name: Option<String>) -> RunView {
     let mut request: SpawnRequest = serde_json::from_str(&row.request).unwrap_or_default();
     shorten(&mut request);
     let open = outline.questions.len();
-    let questions = cut_questions(&outline.questions, QUESTION_TEXT);
-    let question = outline.questions.drain(..).next().map(|first| cut_question(first, QUESTION_TEXT));
+    let questions = cut_questions(&outline.questions, DETAILS_KEPT);
+    let question = outline.questions.drain(..).next();
     RunView {
         run_id: row.id,
         session_id: row.session,
@@ -73,11 +71,7 @@ fn shown(view: View, name: Option<String>) -> RunView {
 
 /// A question whose details are cut where they are long; its event has them whole.
 pub(super) fn cut_question(mut question: Question, max: usize) -> Question {
-    let mut most = max;
-    while question.details.to_string().len() > max && most > 40 {
-        shorten_value(&mut question.details, most);
-        most /= 2;
-    }
+    inert::cut_value(&mut question.details, max);
     question
 }
 
@@ -101,6 +95,17 @@ pub(super) fn cut(mut result: Completion, max: usize) -> Completion {
         }
     }
     result
+}
+
+/// The bytes of a request's files are kept as files; of the request itself, only their beginning and end.
+pub(super) fn without_bytes(request: &SpawnRequest) -> SpawnRequest {
+    let mut request = request.clone();
+    for part in request.message.iter_mut().flat_map(|message| &mut message.parts) {
+        if let Some(bytes) = part.bytes_base64.take() {
+            part.bytes_base64 = Some(inert::preview(&bytes, REQUEST_TEXT));
+        }
+    }
+    request
 }
 
 fn shorten(request: &mut SpawnRequest) {

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use camino::{Utf8Path, Utf8PathBuf};
+use serde_json::Value;
 
 use super::base64::from_base64;
 use super::file::{mime_of, path_of, read};
@@ -14,9 +15,13 @@ use crate::run::record::ledger_fault;
 use crate::run::request::{Message, MessagePart, PartKind};
 
 /// The texts of a message, all together. What is larger belongs into a file.
-const MAX_TEXT: usize = 2 * 1024 * 1024;
+pub(super) const MAX_TEXT: usize = 2 * 1024 * 1024;
+/// One JSON text for a backend (the contract's 1 MiB).
+pub(super) const MAX_JSON: usize = 1 << 20;
 /// One file of a message.
 const MAX_FILE: usize = 16 * 1024 * 1024;
+/// The name of a file (NAME_MAX of Linux), and its media type.
+const MAX_NAME: usize = 255;
 /// All files of a message.
 const MAX_FILES: usize = 64 * 1024 * 1024;
 /// Parts of a message.
@@ -69,11 +74,9 @@ impl Taker {
                 format!("the message has {} parts; at most {MAX_PARTS} are taken", message.parts.len()),
             ));
         }
-        let text: usize = message.parts.iter().filter_map(|part| part.text.as_ref()).map(String::len).sum();
-        if text > MAX_TEXT {
-            return Err(Fault::new(code::INVALID_ARGUMENT, format!("the message has {text} bytes of text; at most {MAX_TEXT} are taken"))
-                .hint("put it into a file in the working directory and name that"));
-        }
+        let texts = message.parts.iter().filter_map(|part| part.text.as_ref()).map(String::len);
+        let data = message.parts.iter().filter_map(|part| part.data.as_ref()).map(json_size);
+        bounded("the message", texts.chain(data).sum(), MAX_TEXT)?;
         let mut inputs = BTreeMap::new();
         let mut parts = Vec::with_capacity(message.parts.len());
         let mut size = 0;
@@ -81,7 +84,11 @@ impl Taker {
             let place = format!("`message.parts[{index}]`");
             parts.push(match part.kind {
                 PartKind::Text => wit::Part::Text(wanted(&place, "text", part.text.clone())?),
-                PartKind::Data => wit::Part::Data(wanted(&place, "data", part.data.clone())?.to_string()),
+                PartKind::Data => {
+                    let data = wanted(&place, "data", part.data.clone())?.to_string();
+                    bounded(&place, data.len(), MAX_JSON)?;
+                    wit::Part::Data(data)
+                }
                 PartKind::File => {
                     let file = self.file(&place, part, &mut inputs)?;
                     size += file.size;
@@ -99,6 +106,9 @@ impl Taker {
     }
 
     fn file(&self, place: &str, part: &MessagePart, inputs: &mut BTreeMap<String, Utf8PathBuf>) -> Result<wit::BlobRef, Fault> {
+        for (field, value) in [("name", &part.name), ("mime_type", &part.mime_type)] {
+            bounded(&format!("{place}: `{field}`"), value.as_ref().map_or(0, String::len), MAX_NAME)?;
+        }
         // A backend that takes no files at all is asked for none.
         if let Some(mime) = &part.mime_type {
             self.able(place, mime)?;
@@ -140,7 +150,8 @@ impl Taker {
         if let Some(path) = self.artifacts.path(&stored.sha256) {
             inputs.insert(stored.sha256.clone(), path);
         }
-        let file_name = part.name.as_deref().map(|name| Utf8Path::new(name).file_name().unwrap_or(name).to_owned()).or(named);
+        // The last part alone, and none where that is no name, such as `..`.
+        let file_name = part.name.as_deref().map_or(named, |name| Utf8Path::new(name).file_name().map(str::to_owned));
         Ok(wit::BlobRef { id: stored.sha256, size: stored.size, mime, file_name })
     }
 
@@ -154,6 +165,20 @@ impl Taker {
         Err(Fault::new(code::UNSUPPORTED, format!("{place}: backend `{}` takes no files of {mime}{takes}", self.backend))
             .hint("put the file into the working directory and name it in the text"))
     }
+}
+
+/// The bytes of a value as JSON.
+pub(super) fn json_size(value: &Value) -> usize {
+    value.to_string().len()
+}
+
+/// Refuses text that is too large for a backend.
+pub(super) fn bounded(what: &str, size: usize, most: usize) -> Result<(), Fault> {
+    if size <= most {
+        return Ok(());
+    }
+    Err(Fault::new(code::INVALID_ARGUMENT, format!("{what} has {size} bytes of text; at most {most} are taken"))
+        .hint("put it into a file in the working directory and name that"))
 }
 
 fn too_large(place: &str, size: u64) -> Fault {

@@ -113,24 +113,9 @@ fn shown(row: EventRow, chars: usize) -> Event {
     // Its length as it is stored: writing it again, to measure it, is for the few that are too long.
     let mut size = row.data.len();
     while size + ENVELOPE > chars && max > 40 {
-        shorten(&mut data, max);
+        inert::shorten(&mut data, max);
         max /= 2;
         size = data.to_string().len();
     }
     Event { seq: row.seq, ts: row.ts, kind: EventType::from_word(&row.kind).unwrap_or(EventType::Native), data }
-}
-
-/// Cuts long texts and lists in a value.
-pub(super) fn shorten(value: &mut Value, max: usize) {
-    match value {
-        Value::String(text) if text.len() > max => *text = inert::preview(text, max),
-        Value::Array(items) => {
-            if items.len() > max / 8 + 1 {
-                items.truncate(max / 8 + 1);
-            }
-            items.iter_mut().for_each(|item| shorten(item, max));
-        }
-        Value::Object(map) => map.values_mut().for_each(|item| shorten(item, max)),
-        _ => {}
-    }
 }

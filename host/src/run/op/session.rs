@@ -79,6 +79,8 @@ fn continued(mut session: SessionRow, name: Option<&str>) -> Result<SessionRow, 
         _ => {}
     }
     session.updated_at = Millis::now();
+    // A live run of it may tell another by the time that this is written, and what is not said here is kept as it is.
+    session.native_id = None;
     Ok(session)
 }
 
@@ -97,4 +99,18 @@ fn good_name(name: &str) -> Result<(), Fault> {
     }
     Err(Fault::new(code::INVALID_ARGUMENT, "`name` is no name")
         .hint("1 to 64 lower-case letters, digits, `.`, `_` or `-`, beginning with a letter or digit, not with `run_`, `ses_`, `grp_`"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_run_that_waits_in_line_writes_no_id_over_that_of_the_run_before() {
+        let now = Millis::now();
+        let native_id = Some("native-1".to_owned());
+        let known = SessionRow { id: SessionId::random(), backend: "x".into(), name: None, native_id, created_at: now, updated_at: now };
+        let goes_on = continued(known, Some("walter")).unwrap();
+        assert_eq!((goes_on.name.as_deref(), goes_on.native_id), (Some("walter"), None));
+    }
 }

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use tokio::sync::mpsc;
 
-use super::get::cut;
+use super::get::{cut, without_bytes};
 use super::message::{Taker, message_of};
 use super::session::name_taken;
 use crate::backend::{Backend, Schema, State};
@@ -306,7 +306,7 @@ impl Manager {
             ended_at: None,
             last_seq: 0,
             summary: None,
-            request: serde_json::to_string(request).unwrap_or_else(|_| "{}".into()),
+            request: serde_json::to_string(&without_bytes(request)).unwrap_or_else(|_| "{}".into()),
             state: "{}".into(),
             metadata: request.metadata.as_ref().and_then(|map| serde_json::to_string(map).ok()),
         }

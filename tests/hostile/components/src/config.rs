@@ -67,7 +67,7 @@ pub enum Mode {
     Flood,
     /// An event every `every_ms`, `n` times (0: for ever).
     Tick,
-    /// Asks a question and gives the answer back.
+    /// Asks a question about something of `size` and gives the answer back.
     Ask,
     /// Asks `n` questions at once (the last as `auth` where `text` is that; the first is withdrawn after `every_ms` where `text`
     /// is `withdraw`), and ends when each was answered.

@@ -72,6 +72,15 @@ pub fn completed(text: impl Into<String>) -> Next {
     Next::Finished(Outcome::Completed(Completion { text: Some(text.into()), structured: None }))
 }
 
+/// What is asked about: `size` bytes of one text, or so many members where `text` is `wide`.
+fn details(config: &Config) -> String {
+    if config.text == "wide" {
+        let members: Vec<String> = (0..config.size).map(|n| format!("\"k{n}\":{n}")).collect();
+        return format!("{{{}}}", members.join(","));
+    }
+    format!("{{\"what\":\"everything\",\"input\":{{\"content\":\"{}\"}}}}", "x".repeat(config.size))
+}
+
 fn structured(config: &Config) -> Next {
     let structured = Some(config.text.clone()).filter(|text| !text.is_empty());
     Next::Finished(Outcome::Completed(Completion { text: Some("as told".into()), structured }))
@@ -104,7 +113,7 @@ impl Work {
             Some(answer) => answer,
             None => return Ok(()),
         };
-        self.answer = Some(match answer {
+        let answer = match answer {
             Answer::Chosen(chosen) => {
                 format!("chosen {} {}", chosen.choices.join("+"), chosen.text.or(chosen.data).unwrap_or_default())
             }
@@ -116,6 +125,10 @@ impl Work {
                 }
                 format!("steered {text}")
             }
+        };
+        self.answer = Some(match self.answer.take() {
+            Some(before) => format!("{before}; {answer}"),
+            None => answer,
         });
         Ok(())
     }
@@ -195,7 +208,7 @@ impl Work {
             prompt: "may it be?".into(),
             choices: vec![choice("yes"), choice("no")],
             multiple: false,
-            details: "{\"what\":\"everything\"}".into(),
+            details: details(config),
             form: None,
             default_choice: (config.text == "default").then(|| "no".into()),
             expires_ms: (config.n > 0).then(|| u32::try_from(config.n).unwrap_or(u32::MAX)),
