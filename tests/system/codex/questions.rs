@@ -85,7 +85,7 @@ fn changed_input_is_refused_and_the_question_stays() {
     let again = stage.question(&run);
     assert_ne!(again["question_id"], question["question_id"]);
     assert_eq!(again["details"], question["details"]);
-    assert!(stage.client.try_call("continue_run", answering(&run, &question, json!({ "choices": ["allow"] }))).is_err());
+    stage.client.refused("continue_run", answering(&run, &question, json!({ "choices": ["allow"] })), "question_answered");
     stage.answer(&run, &again, json!({ "choices": ["allow"] }));
     let (view, _) = stage.ended(&run);
     assert_eq!(view["status"], "completed", "{view}");
