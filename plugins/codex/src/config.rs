@@ -44,6 +44,15 @@ impl Config {
         self.background_wait_s.unwrap_or(BACKGROUND_WAIT_S)
     }
 
+    /// For a plan, which callers see: what only the operator sets is named, not shown.
+    pub fn shown(&self) -> Self {
+        let mut shown = self.clone();
+        for value in shown.settings.values_mut() {
+            *value = Value::from("set by the configuration");
+        }
+        shown
+    }
+
     /// The sandbox that commands run in.
     pub fn sandbox(&self) -> Sandbox {
         self.permission_mode.sandbox(self.sandbox)

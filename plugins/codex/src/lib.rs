@@ -37,6 +37,7 @@ use crate::argv::Key;
 use crate::config::Config;
 use crate::mcp::Servers;
 use crate::order::Order;
+use crate::permission::Mode;
 use crate::session::{Effects, Session};
 
 /// After the program ended, how long others may keep its output open.
@@ -66,15 +67,23 @@ impl Backend for Codex {
         let config: Config = job.config()?;
         let size = input::check(&job.message)?;
         let servers = Servers::of(&config)?;
-        let command = argv::command(job, &config, &servers, |_| false)?;
+        let command = argv::command(job, &config.shown(), &servers, |_| false)?;
         Order::of(job, &config, servers, Vec::new(), None)?;
         let verb = match &job.session {
             Some(session) if session.fork => "forks a session of Codex and gives it",
             Some(_) => "continues a session of Codex with",
             None => "gives Codex",
         };
+        let how = match config.permission_mode {
+            Mode::Ask => "commands and changes of files are asked",
+            Mode::AcceptEdits => "what its sandbox does not allow is asked",
+            Mode::Plan => "it changes nothing and gives a plan",
+            Mode::NeverAskDeny => "what its sandbox does not allow is refused",
+            Mode::Bypass => "nothing is asked",
+        };
+        let sandbox = config.sandbox().word();
         Ok(Draft {
-            summary: format!("{verb} a message of {size} bytes"),
+            summary: format!("{verb} a message of {size} bytes; {how}; the sandbox is {sandbox}"),
             actions: vec![command.planned()],
             unknown: vec![
                 "which commands the agent will run and which files it will change, within its permission mode and sandbox".to_owned(),

@@ -3,6 +3,7 @@
 mod background;
 mod choices;
 mod failures;
+mod message;
 mod plain;
 mod protocol;
 mod questions;

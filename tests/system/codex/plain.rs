@@ -53,7 +53,9 @@ fn a_plan_of_a_run_says_what_would_be_started() {
     let Some(stage) = Stage::set("a plan of a codex run") else { return };
     let plan = stage.client.call("plan_run", stage.request("MOCK:hello"));
     assert_eq!(plan["allowed"], true, "{plan}");
-    assert!(plan.to_string().contains("app-server"), "{plan}");
+    assert!(plan["summary"].as_str().unwrap().contains("the sandbox is workspace-write"), "{plan}");
+    let actions = plan["actions"].to_string();
+    assert!(actions.contains("app-server") && actions.contains("openai_base_url") && !actions.contains("127.0.0.1"), "{plan}");
     let plan = stage.client.call("plan_run", stage.choosing("MOCK:hello", json!({ "mcp_servers": ["none"] })));
     assert_eq!(plan["allowed"], false, "{plan}");
     assert!(plan["refusal"]["message"].as_str().unwrap().contains("there is no server `none`"), "{plan}");
