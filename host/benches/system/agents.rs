@@ -5,26 +5,26 @@
 
 use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
-use std::process::{Child, ChildStdin, Command, Stdio};
+use std::process::{ChildStdin, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
 use crate::fetched;
 use crate::host::Host;
+use crate::mock::{KEY, Mock};
 use crate::table::{Samples, Table, time};
 use crate::wire::Wire;
 
 /// Runs of each, after one that warms the caches.
 const ROUNDS: usize = 15;
-const KEY: &str = "mock-key-0123456789";
 const PROMPT: &str = "MOCK:hello";
 
 /// An agent's program.
 struct Agent {
     backend: &'static str,
     program: PathBuf,
-    mock: &'static str,
+    mock: fn(&Path, PathBuf) -> Mock,
     /// Of the configuration, after the common part.
     config: &'static str,
     bare: fn(&Path, &Path, &str) -> Times,
@@ -47,7 +47,7 @@ fn agents() -> [Option<Agent>; 2] {
     let claude = fetched::claude("the row of claude").map(|program| Agent {
         backend: "claude",
         program,
-        mock: "fixtures/mock_anthropic.py",
+        mock: Mock::anthropic,
         config: "env = { HOME = \"{dir}/home\", ANTHROPIC_BASE_URL = \"{url}\" }\n\
                  secrets = { ANTHROPIC_API_KEY = { env = \"MOCK_KEY\" } }\n",
         bare: bare_claude,
@@ -55,7 +55,7 @@ fn agents() -> [Option<Agent>; 2] {
     let codex = fetched::codex("the row of codex").map(|program| Agent {
         backend: "codex",
         program,
-        mock: "fixtures/mock_openai.py",
+        mock: Mock::openai,
         config: "env = { HOME = \"{dir}/home\" }\nsecrets = { OPENAI_API_KEY = { env = \"MOCK_KEY\" } }\n\
                  [backends.codex.config]\nmodel = \"mock-model\"\nsettings = { openai_base_url = \"{url}\" }\n",
         bare: bare_codex,
@@ -66,7 +66,7 @@ fn agents() -> [Option<Agent>; 2] {
 fn measure(table: &mut Table, agent: &Agent) {
     let Some(python) = fetched::plain_python("an agent's row") else { return };
     let host = Host::bare("");
-    let mock = Mock::start(&python, agent.mock);
+    let mock = (agent.mock)(&python, host.path("mock.log"));
     let config = format!(
         "path = [\"/usr/local/bin\", \"/usr/bin\", \"/bin\"]\n[backends.{0}.grants]\nprograms = {{ {0} = \"{1}\" }}\nworkspaces = [\"{{work}}\"]\n{2}",
         agent.backend,
@@ -209,28 +209,4 @@ fn bare(
 
 fn say(stdin: &mut ChildStdin, value: &Value) {
     writeln!(stdin, "{value}").unwrap();
-}
-
-/// A mock of a model's API, until it is dropped.
-struct Mock {
-    child: Child,
-    url: String,
-}
-
-impl Mock {
-    fn start(python: &Path, file: &str) -> Self {
-        let mut command = Command::new(python);
-        let mut child = command.arg(fetched::of_tests(file)).args(["--port", "0", "--key", KEY]).stdout(Stdio::piped()).spawn().unwrap();
-        let mut line = String::new();
-        BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
-        let ready: Value = serde_json::from_str(&line).unwrap();
-        Self { child, url: ready["base_url"].as_str().unwrap().into() }
-    }
-}
-
-impl Drop for Mock {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
 }

@@ -15,6 +15,9 @@ mod fetched;
 #[expect(dead_code, reason = "the tests use all of it")]
 #[path = "../../../tests/system/host.rs"]
 mod host;
+#[expect(dead_code, reason = "the tests use all of it")]
+#[path = "../../../tests/system/mock.rs"]
+mod mock;
 #[path = "../../../tests/system/patience.rs"]
 mod patience;
 #[expect(dead_code, reason = "the tests use all of it")]

@@ -17,10 +17,8 @@ mod structured;
 mod tools;
 
 use std::fs;
-use std::io::{BufRead, BufReader};
 use std::ops::Deref;
 use std::path::PathBuf;
-use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use serde_json::{Value, json};
@@ -28,10 +26,8 @@ use serde_json::{Value, json};
 use crate::client::{Client, Era, is_end};
 use crate::fetched;
 use crate::host::Host;
+use crate::mock::{KEY, Mock};
 use crate::processes::with_environment;
-
-/// At least eight bytes, so that it may be a secret.
-pub const KEY: &str = "mock-key-0123456789";
 
 /// Edits and commands need no question, unless a run says otherwise; a run may choose all that the tests choose.
 const CONFIG: &str = r#"
@@ -96,56 +92,6 @@ fn bash(command: &str) -> String {
     ]))
 }
 
-/// The mock, until it is dropped.
-pub struct Mock {
-    child: Child,
-    url: String,
-    log: PathBuf,
-}
-
-impl Mock {
-    fn start(python: PathBuf, log: PathBuf) -> Self {
-        let mut command = Command::new(python);
-        command.arg(fetched::of_tests("fixtures/mock_anthropic.py")).args(["--port", "0", "--key", KEY, "--log-bodies", "--log"]).arg(&log);
-        let mut child = command.stdout(Stdio::piped()).spawn().unwrap();
-        let mut line = String::new();
-        BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
-        let ready: Value = serde_json::from_str(&line).unwrap();
-        Self { child, url: ready["base_url"].as_str().unwrap().into(), log }
-    }
-
-    fn rows(&self) -> Vec<Value> {
-        let log = fs::read_to_string(&self.log).unwrap_or_default();
-        log.lines().filter_map(|line| serde_json::from_str(line).ok()).collect()
-    }
-
-    /// Whether it has noted this.
-    fn noted(&self, word: &str) -> bool {
-        fs::read_to_string(&self.log).is_ok_and(|text| text.contains(word))
-    }
-
-    /// The bodies of the requests to the model that hold this word, in their order.
-    fn bodies(&self, word: &str) -> Vec<Value> {
-        let wanted = |row: &Value| row["ev"] == "request" && row["body"]["messages"].is_array() && row["body"].to_string().contains(word);
-        self.rows().into_iter().filter(wanted).map(|mut row| row["body"].take()).collect()
-    }
-
-    /// How the response ended to the first request that holds this word.
-    fn outcome(&self, word: &str) -> Option<String> {
-        let rows = self.rows();
-        let number = &rows.iter().find(|row| row["ev"] == "request" && row["body"].to_string().contains(word))?["n"];
-        let end = rows.iter().find(|row| row["ev"] == "response_end" && row["n"] == *number)?;
-        end["outcome"].as_str().map(str::to_owned)
-    }
-}
-
-impl Drop for Mock {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
 /// A host with its client and its mock. The order is the order of the ends.
 pub struct Set {
     pub client: Client,
@@ -189,7 +135,7 @@ impl Set {
     fn of(test: &str, props: Props<'_>) -> Option<Self> {
         let (claude, python) = (fetched::claude(test)?, fetched::plain_python(test)?);
         let host = Host::bare("");
-        let mock = Mock::start(python.clone(), host.path("mock.log"));
+        let mock = Mock::anthropic(&python, host.path("mock.log"));
         let config = CONFIG
             .replace("{more}", props.more)
             .replace("{env}", props.env)

@@ -93,16 +93,16 @@ fn model_effort_instructions_and_web_search() {
     let mut request = stage.choosing("MOCK:hello", json!({ "model": "gpt-5.5", "effort": "low" }));
     request["instructions"] = json!("Call every mouse Walter.");
     let (first, _) = stage.completed(request);
-    let sent = stage.mock.requests().pop().unwrap();
+    let sent = stage.mock.bodies("").pop().unwrap();
     assert_eq!((&sent["model"], &sent["reasoning"]["effort"]), (&json!("gpt-5.5"), &json!("low")), "{sent}");
     assert!(sent.to_string().contains("Call every mouse Walter."));
     let web = |sent: &Value| sent["tools"].as_array().unwrap().iter().any(|tool| tool["type"] == "web_search");
     assert!(!web(&sent));
     // A follow-up keeps them.
     stage.continued(&first, "MOCK:hello");
-    let sent = stage.mock.requests().pop().unwrap();
+    let sent = stage.mock.bodies("").pop().unwrap();
     assert_eq!((&sent["model"], &sent["reasoning"]["effort"]), (&json!("gpt-5.5"), &json!("low")), "{sent}");
     assert!(sent.to_string().contains("Call every mouse Walter."));
     stage.completed(stage.choosing("MOCK:hello", json!({ "model": "gpt-5.5", "web_search": true })));
-    assert!(web(&stage.mock.requests().pop().unwrap()));
+    assert!(web(&stage.mock.bodies("").pop().unwrap()));
 }

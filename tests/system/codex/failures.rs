@@ -42,7 +42,7 @@ fn a_wrong_key_and_none() {
     let Some(stage) = Stage::with("a missing key of codex", Props { key: Some(""), ..Props::default() }) else { return };
     let (run, _) = stage.failed(stage.request("MOCK:hello"), "auth_required");
     assert!(run["error"]["hint"].as_str().unwrap().contains("codex login"), "{run}");
-    assert_eq!(stage.mock.requests(), Vec::<Value>::new(), "nothing was asked of the API");
+    assert_eq!(stage.mock.bodies(""), Vec::<Value>::new(), "nothing was asked of the API");
 }
 
 #[test]

@@ -22,7 +22,7 @@ fn pictures_are_delivered_and_other_files_refused() {
     ]);
     let (run, events) = stage.completed(request(&stage, parts));
     assert_eq!(run["result"]["text"], "Hello from the mock model.");
-    let sent = stage.mock.requests().pop().unwrap();
+    let sent = stage.mock.bodies("").pop().unwrap();
     let content: Vec<&Value> = sent["input"].as_array().unwrap().iter().filter_map(|item| item["content"].as_array()).flatten().collect();
     let picture = content.iter().find(|part| part["type"] == "input_image").unwrap_or_else(|| panic!("{content:#?}"));
     assert_eq!(picture["image_url"], format!("data:image/png;base64,{PNG}"), "{picture}");
@@ -33,5 +33,5 @@ fn pictures_are_delivered_and_other_files_refused() {
     // By the host, which knows what Codex takes.
     let refusal = stage.client.refused("spawn_run", refused, "unsupported");
     assert!(refusal.message.contains("application/pdf"), "{refusal:?}");
-    assert_eq!(stage.mock.requests().len(), 1, "nothing was sent");
+    assert_eq!(stage.mock.bodies("").len(), 1, "nothing was sent");
 }

@@ -13,10 +13,7 @@ mod stop;
 mod structured;
 mod tools;
 
-use std::fs;
-use std::io::{BufRead, BufReader};
 use std::path::PathBuf;
-use std::process::{Child, Command, Stdio};
 
 use serde_json::{Value, json};
 
@@ -24,11 +21,9 @@ use crate::client::{Client, Era, is_end};
 use crate::compiled;
 use crate::fetched;
 use crate::host::Host;
+use crate::mock::{KEY, Mock};
 use crate::patience::until;
 use crate::processes::with_environment;
-
-/// At least eight bytes, so that it may be a secret.
-pub const KEY: &str = "mock-key-0123456789";
 
 /// `{config}` goes over the backend's own config, `{more}` to the end.
 const CONFIG: &str = r#"
@@ -56,44 +51,6 @@ web_search = true
 {allow}
 {more}
 "#;
-
-/// The mock, until it is dropped.
-pub struct Mock {
-    child: Child,
-    url: String,
-    log: PathBuf,
-}
-
-impl Mock {
-    fn start(python: PathBuf, log: PathBuf) -> Self {
-        let mut command = Command::new(python);
-        command.arg(fetched::of_tests("fixtures/mock_openai.py")).args(["--port", "0", "--log-bodies", "--key", KEY, "--log"]).arg(&log);
-        let mut child = command.stdout(Stdio::piped()).spawn().unwrap();
-        let mut line = String::new();
-        BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
-        let ready: Value = serde_json::from_str(&line).unwrap();
-        Self { child, url: ready["base_url"].as_str().unwrap().into(), log }
-    }
-
-    /// Whether it has noted this.
-    pub fn noted(&self, word: &str) -> bool {
-        fs::read_to_string(&self.log).is_ok_and(|text| text.contains(word))
-    }
-
-    /// The bodies of the requests to the model.
-    pub fn requests(&self) -> Vec<Value> {
-        let text = fs::read_to_string(&self.log).unwrap_or_default();
-        let rows = text.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
-        rows.filter(|row| row["ev"] == "request" && row["body"].is_object()).map(|mut row| row["body"].take()).collect()
-    }
-}
-
-impl Drop for Mock {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
 
 /// What a stage is set with.
 #[derive(Default)]
@@ -130,7 +87,7 @@ impl Stage {
     pub fn with(test: &str, props: Props) -> Option<Self> {
         let (codex, python) = (fetched::codex(test)?, fetched::plain_python(test)?);
         let host = Host::bare("");
-        let mock = Mock::start(python, host.path("mock.log"));
+        let mock = Mock::openai(&python, host.path("mock.log"));
         let text = CONFIG
             .replace("{codex}", codex.to_str().unwrap())
             .replace("{settings}", if props.own_settings { "" } else { "settings = { openai_base_url = \"{url}\" }" })

@@ -39,7 +39,7 @@ fn prompts_are_texts() {
     for prompt in ["/help MOCK:hello", "@secret.txt MOCK:hello", "-c MOCK:hello", "$skill \u{1f600}\nMOCK:hello"] {
         let (run, _) = stage.completed(stage.request(prompt));
         assert_eq!(run["result"]["text"], "Hello from the mock model.", "{prompt}");
-        let sent = stage.mock.requests().pop().unwrap()["input"].to_string();
+        let sent = stage.mock.bodies("").pop().unwrap()["input"].to_string();
         assert!(sent.contains(json!(prompt).to_string().trim_matches('"')), "{prompt}: {sent}");
     }
     let large = format!("MOCK:hello {}", "many words ".repeat(20_000));

@@ -42,7 +42,7 @@ fn a_command_is_asked_and_answered_once() {
     assert!(!stage.host.work().join("never").exists());
     assert_eq!(of_type(&events, "command_finished")["data"]["status"], "declined");
     assert_eq!(all(&events, "message_added")[0]["text"], "not in this house");
-    assert!(stage.mock.requests().last().unwrap().to_string().contains("not in this house"));
+    assert!(stage.mock.bodies("").last().unwrap().to_string().contains("not in this house"));
 }
 
 #[test]

@@ -40,7 +40,7 @@ fn a_cancelled_session_is_carried_on() {
     assert_eq!(stage.client.cancel(&run)["status"], "cancelled");
     let (view, _) = stage.continued(&stage.client.get(&run), "MOCK:hello");
     assert_eq!(view["status"], "completed", "{view}");
-    assert!(stage.mock.requests().pop().unwrap().to_string().contains("the mouse is called Walter"));
+    assert!(stage.mock.bodies("").pop().unwrap().to_string().contains("the mouse is called Walter"));
 }
 
 #[test]

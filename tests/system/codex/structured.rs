@@ -18,7 +18,7 @@ fn a_value_is_passed_on_and_judged() {
     };
     let (run, _) = stage.completed(request(r#"{"mice":3}"#));
     assert_eq!(run["result"]["structured"], json!({ "mice": 3 }), "{run}");
-    let format = &stage.mock.requests().pop().unwrap()["text"]["format"];
+    let format = &stage.mock.bodies("").pop().unwrap()["text"]["format"];
     assert_eq!((&format["type"], &format["schema"]), (&json!("json_schema"), &schema()), "{format}");
     for wrong in [r#"{"mice":"three"}"#, "three mice"] {
         let (run, _) = stage.failed(request(wrong), "output_invalid");

@@ -6,8 +6,9 @@ use super::Stage;
 use super::bait::Bait;
 use super::look;
 use super::way::Way;
-use crate::claude::{KEY, Stage as Claude};
+use crate::claude::Stage as Claude;
 use crate::client::is_terminal;
+use crate::mock::KEY;
 use crate::patience::until;
 
 #[test]
