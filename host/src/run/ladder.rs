@@ -15,7 +15,7 @@ use super::receipt::{Cause, ComponentEnd, FarEnd, ProcessSeen, Proof, Receipt, R
 use super::record::Record;
 use super::status::{Completion, Ending, State, Status};
 use super::supervisor::{Finish, Supervisor, in_hand, news, sleep_until};
-use super::translate::{Meaning, parsed};
+use super::translate::{Meaning, from_failure, parsed};
 use crate::backend::Schema;
 use crate::backend::instance::End;
 use crate::contract::falconer::backend::types as wit;
@@ -27,8 +27,6 @@ const BUSY_AT_STOP: Duration = Duration::from_millis(25);
 
 /// How long the store may take to go once it was cut.
 const CUT_WAIT: Duration = Duration::from_secs(2);
-/// Messages of a backend for people; what is longer is shown as a preview.
-const MAX_MESSAGE: usize = 4 * 1024;
 
 /// What a rung waits for, besides its time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -366,13 +364,6 @@ fn enter(receipt: &mut Receipt, verdict: Verdict) {
 
 fn seen(process: Seen) -> ProcessSeen {
     ProcessSeen { pid: process.pid, name: super::inert::inert(process.name) }
-}
-
-/// A backend's failure as a caller gets it.
-pub(super) fn from_failure(failure: wit::Failure) -> Fault {
-    let code = if (1..=128).contains(&failure.code.len()) { failure.code } else { "backend_failed".to_owned() };
-    let hint = failure.hint.map(|hint| super::inert::preview(&hint, MAX_MESSAGE));
-    Fault { code: code.into(), message: super::inert::preview(&failure.message, MAX_MESSAGE), retryable: failure.retryable, hint }
 }
 
 fn completion(given: wit::Completion) -> Result<Completion, Fault> {

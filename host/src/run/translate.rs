@@ -363,6 +363,14 @@ fn asked(question: wit::Question, time: std::time::Duration) -> Result<Question,
     })
 }
 
+/// A backend's failure as a caller gets it; harmless to show, for one to a message goes straight to its caller.
+pub(super) fn from_failure(failure: wit::Failure) -> Fault {
+    use super::inert::{inert, preview};
+    let code = if (1..=128).contains(&failure.code.len()) { inert(failure.code) } else { "backend_failed".to_owned() };
+    let shown = |text: String| inert(preview(&text, MAX_MESSAGE));
+    Fault { code: code.into(), message: shown(failure.message), retryable: failure.retryable, hint: failure.hint.map(shown) }
+}
+
 /// SHA-256 of a text, in hex.
 #[must_use]
 pub fn hash(text: &str) -> String {
@@ -377,6 +385,16 @@ pub fn hash(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_backends_failure_is_harmless_to_show() {
+        let text = || "\u{1b}[2J".to_owned();
+        let fault = from_failure(wit::Failure { code: text(), message: text(), retryable: false, hint: Some(text()) });
+        assert!(
+            ![fault.code.as_ref(), &fault.message, fault.hint.as_deref().unwrap()].iter().any(|text| text.contains('\u{1b}')),
+            "{fault:?}"
+        );
+    }
 
     fn chunk(offset: u64, bytes: &[u8]) -> wit::Event {
         wit::Event::CommandOutput(wit::CommandChunk { id: "c".into(), kind: wit::OutputKind::Stdout, offset, bytes: bytes.to_vec() })
