@@ -6,6 +6,7 @@
 
 mod check;
 mod choice;
+pub mod command;
 mod limit;
 mod programs;
 mod workspace;
