@@ -330,7 +330,8 @@ pub(super) fn json(reading: &Reading<'_>, value: &DeValue<'_>, span: Range<usize
 }
 
 /// The known word that is nearest to this one, where it is near enough to have been meant.
-pub(super) fn nearest<'w>(word: &str, known: &[&'w str]) -> Option<&'w str> {
+#[must_use]
+pub fn nearest<'w>(word: &str, known: &[&'w str]) -> Option<&'w str> {
     known
         .iter()
         .map(|candidate| (distance(word, candidate), *candidate))

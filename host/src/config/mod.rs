@@ -28,6 +28,7 @@ use serde::Serialize;
 use serde_json::{Map, Value};
 
 use crate::fault::{Fault, code};
+pub use document::nearest;
 pub use error::{CONFIGURATION_INVALID, ConfigError, ConfigErrors, Place, inert};
 pub use grants::anchored;
 pub use network::Network;
@@ -35,7 +36,7 @@ pub use overrides::Overrides;
 pub use pattern::{Pattern, PatternKind, Piece};
 pub use profile::Profile;
 pub use rules::{Commands, Effect, FarLimits, ListPattern, Rest, Rule, is_program};
-pub use targets::{Address, Fingerprint, HostKey, Tag, Target};
+pub use targets::{Address, Fingerprint, HostKey, Tag, Target, is_user};
 
 /// The whole configuration, checked, with every default filled in.
 #[derive(Debug, Clone, PartialEq, Serialize)]

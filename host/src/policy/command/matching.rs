@@ -103,6 +103,24 @@ impl Matcher {
     }
 }
 
+/// A pattern for names that a person writes, such as those of machines: its wildcards stand for anything.
+#[derive(Debug)]
+pub struct Anything(Matcher);
+
+impl Anything {
+    /// Makes a pattern ready.
+    #[must_use]
+    pub fn new(pattern: &Pattern) -> Self {
+        Self(Matcher::new(pattern, Of::Anything))
+    }
+
+    /// Whether it fits as a whole.
+    #[must_use]
+    pub fn is_match(&self, text: &str) -> bool {
+        self.0.is_match(text)
+    }
+}
+
 /// A glob as a regular expression.
 fn source(pieces: &[Piece], of: Of) -> String {
     // Without and with a slash. In a line, `-` is left out where a word begins.

@@ -19,6 +19,7 @@ use std::time::Duration;
 use camino::Utf8PathBuf;
 
 pub use far::FarCommand;
+pub use matching::Anything;
 pub use refusal::{Reason, Refused};
 
 use crate::config::{Config, Effect, FarLimits, Rule, Tag, Target, is_program};

@@ -93,8 +93,26 @@ impl Manager {
 
     /// `list_targets`
     pub async fn targets(&self) -> TargetPage {
-        TargetPage { targets: Vec::new() }
+        let able = |backend: &Backend| {
+            matches!(backend.state, State::Ready)
+                && backend.description.as_ref().is_some_and(|description| description.abilities.contains(wit::Abilities::TARGETS))
+        };
+        let backends = self.inner.registry.list().await.into_iter().filter(able).map(|backend| backend.name.clone()).collect();
+        target_page(self.policy().inventory().targets(), backends)
     }
+}
+
+/// Names, tags and descriptions; where a machine is and who logs in there is nobody's business here.
+fn target_page(targets: &[Target], backends: Vec<String>) -> TargetPage {
+    let view = |target: &Target| TargetView {
+        name: target.name.clone(),
+        tags: target.tags.clone(),
+        description: target.description.clone(),
+        backends: backends.clone(),
+    };
+    let mut targets: Vec<TargetView> = targets.iter().map(view).collect();
+    targets.sort_by(|one, other| one.name.cmp(&other.name));
+    TargetPage { targets }
 }
 
 fn cursor(text: &str) -> Result<(i64, RunId), Fault> {
