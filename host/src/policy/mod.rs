@@ -247,7 +247,7 @@ impl Policy {
         });
         let verdict = match command.command {
             // Deny is the default, and no grant of this version has a place for a far-end command (`{command}`).
-            Some(_) => Err("no grant takes a far-end command".to_owned()),
+            Some(_) => Err("no rule for far-end commands".to_owned()),
             None => verdict,
         };
         let allowed = verdict.is_ok();
