@@ -5,6 +5,7 @@
 //! that does not fit, is an error with its line and the way out, and all errors of a file come at once ([`ConfigErrors`]);
 //! nothing is guessed and nothing is half taken. The environment is read in one place, [`Overrides::from_env`].
 
+mod address;
 mod backend;
 pub mod defaults;
 mod document;
@@ -28,6 +29,7 @@ use serde::Serialize;
 use serde_json::{Map, Value};
 
 use crate::fault::{Fault, code};
+pub use address::{Address, is_user};
 pub use document::nearest;
 pub use error::{CONFIGURATION_INVALID, ConfigError, ConfigErrors, Place, inert};
 pub use grants::anchored;
@@ -36,7 +38,7 @@ pub use overrides::Overrides;
 pub use pattern::{Pattern, PatternKind, Piece};
 pub use profile::Profile;
 pub use rules::{Commands, Effect, FarLimits, ListPattern, Rest, Rule, is_program};
-pub use targets::{Address, Fingerprint, HostKey, Tag, Target, is_user};
+pub use targets::{Fingerprint, HostKey, Tag, Target};
 
 /// The whole configuration, checked, with every default filled in.
 #[derive(Debug, Clone, PartialEq, Serialize)]

@@ -267,3 +267,14 @@ fn a_way_has_no_circle_and_an_end() {
     );
     assert!(errors(&chain("jump = 'd'")).contains("the way to target `d` goes in a circle: d over e over d"));
 }
+
+#[test]
+fn every_example_for_operators_is_read() {
+    let guide = include_str!("../../../../docs/rules.md");
+    let examples: Vec<&str> =
+        guide.split("```toml\n").skip(1).filter_map(|rest| rest.split_once("```").map(|(example, _)| example)).collect();
+    assert!(examples.len() >= 4);
+    for example in examples {
+        parse(example).map_err(|errors| format!("{example}\n{errors}")).unwrap();
+    }
+}

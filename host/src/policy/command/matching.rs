@@ -1,9 +1,9 @@
 //! Patterns made ready, and what a wildcard stands for.
 //!
-//! On the side that allows, a wildcard stands for as little as can be meant: no control character, no `-` at the beginning (a
-//! file name cannot become an option), at least one character where it is a whole part of a path, nothing that is not in normal
-//! form; in a shell's line only letters, digits and `_ . , : @ % + - /`, none of which a shell sees. On the side that denies it
-//! stands for anything.
+//! On the side that allows, a wildcard stands for as little as can be meant: no control character, no `-` at the beginning (what
+//! was meant as a name cannot become an option; an expression fits one only where it begins with `-` itself), at least one
+//! character where it is a whole part of a path, nothing that is not in normal form; in a shell's line only letters, digits and
+//! `_ . , : @ % + - /`, none of which a shell sees. On the side that denies it stands for anything.
 
 use std::borrow::Cow;
 
@@ -35,7 +35,7 @@ enum Kind {
     Literal(String),
     Free {
         regex: Regex,
-        /// A glob that begins with a wildcard: what fits must not begin with `-`.
+        /// A glob that begins with a wildcard, or an expression that does not begin with `-`: nor must what fits.
         no_option: bool,
     },
     /// A pattern that could not be compiled (it was checked before): fits nothing where it would allow, everything where it would
@@ -62,7 +62,7 @@ impl Matcher {
         };
         let kind = match pattern.kind() {
             PatternKind::Literal(text) => Kind::Literal(text.clone()),
-            PatternKind::Regex(source) => compiled(source, false),
+            PatternKind::Regex(source) => compiled(source, of == Of::Argument && !source.starts_with('-')),
             PatternKind::Glob(pieces) => {
                 let wild = !matches!(pieces.first(), Some(Piece::Text(_)));
                 compiled(&source(pieces, of), of == Of::Argument && wild)
@@ -312,7 +312,10 @@ mod tests {
             ("?", &["a", "ß"], &["", "ab", "/", "-"]),
             ("--n=*", &["--n=3", "--n="], &["--n=../x", "--m=3"]),
             ("re:[a-z]+", &["abc"], &["", "abc\n", "ab c", "../x"]),
-            ("re:.*", &["", "-x", "a b"], &["a\nb", "../x", "a//b"]),
+            ("re:.*", &["", "a b"], &["a\nb", "../x", "a//b", "-x"]),
+            ("re:[a-z-]+", &["a-b"], &["-h", "--all"]),
+            ("re:-[a-z-]+", &["-h", "--all"], &["h"]),
+            ("re:--since=[0-9-]+", &["--since=2026-11-21"], &["--since=x"]),
             ("re:(?s).*", &["a\nb"], &["/../"]),
             ("../x", &["../x"], &["x"]),
         ] {

@@ -58,11 +58,9 @@ fn look(bytes: &[u8], glued: bool, begins: impl Fn(Option<u8>) -> bool, ends: im
         let before = at.checked_sub(1).map(|at| bytes[at]);
         let next = |steps: usize| bytes.get(at + steps).copied();
         match bytes[at] {
-            b'.' if next(1) == Some(b'.') && ends(next(2)) => {
-                // In `-C..` the dots follow a letter and are a path all the same. Three dots are a name.
-                if before.is_none_or(|byte| !is_name(byte) || (glued && byte != b'.')) {
-                    return Some(Unplain::Up);
-                }
+            // In `-C..` the dots follow a letter and are a path all the same. Three dots are a name.
+            b'.' if next(1) == Some(b'.') && ends(next(2)) && before.is_none_or(|byte| !is_name(byte) || (glued && byte != b'.')) => {
+                return Some(Unplain::Up);
             }
             b'.' if ends(next(1)) && begins(before) => return Some(Unplain::Here),
             b'/' if next(1) == Some(b'/') && before != Some(b':') => return Some(Unplain::Doubled),

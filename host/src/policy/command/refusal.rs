@@ -16,7 +16,7 @@ const SPELLED: usize = 12;
 #[error("{message}")]
 pub struct Refused {
     /// Why.
-    pub reason: Reason,
+    pub reason: Box<Reason>,
     /// In one line.
     pub message: String,
     /// What the caller or a person could change.
@@ -85,7 +85,7 @@ pub enum Miss {
     Argument(usize),
     /// This one is not in normal form.
     Unplain(usize, Unplain),
-    /// This one begins with `-` where no option is allowed.
+    /// This one begins with `-`, and the pattern does not.
     Option(usize),
 }
 
@@ -183,7 +183,7 @@ impl Refused {
                         (format!("argument {at} of `{what}`, `{}`, holds {}", arg(*at), unplain.what()), plainly.to_owned())
                     }
                     Miss::Option(at) => (
-                        format!("argument {at} of `{what}`, `{}`, begins with `-`, where a wildcard stands for no option", arg(*at)),
+                        format!("argument {at} of `{what}`, `{}`, begins with `-`, where the pattern stands for no option", arg(*at)),
                         "write a file of such a name with its directory before it; an option needs a pattern of its own".to_owned(),
                     ),
                 };
@@ -206,13 +206,13 @@ impl Refused {
                 format!("leave `{name}` out; or a person adds it to `env` of that rule"),
             ),
         };
-        Self { reason, message, hint }
+        Self { reason: Box::new(reason), message, hint }
     }
 
     /// As an answer to a caller: `not_allowed`, or `invalid_argument` for what is no command.
     #[must_use]
     pub fn fault(&self) -> Fault {
-        let code = if matches!(self.reason, Reason::Malformed(_)) { code::INVALID_ARGUMENT } else { code::NOT_ALLOWED };
+        let code = if matches!(*self.reason, Reason::Malformed(_)) { code::INVALID_ARGUMENT } else { code::NOT_ALLOWED };
         Fault::new(code, self.message.clone()).hint(self.hint.clone())
     }
 }

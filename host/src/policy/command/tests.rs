@@ -45,7 +45,7 @@ limits = { wall = '20m', output = '1 MiB', parallel = 10 }
 #[test]
 fn nothing_is_allowed_without_a_rule() {
     let none = list(&config(TARGETS), "db-1", &["uptime"]).unwrap_err();
-    assert_eq!(none.reason, Reason::NoRule { allowing: 0 });
+    assert_eq!(*none.reason, Reason::NoRule { allowing: 0 });
     assert_eq!(none.message, "no rule allows anything on target `db-1` for backend `ssh`");
     assert_eq!(none.hint, "a person could add to the configuration, under [[rules]]: targets = [\"db-1\"], allow = [[\"uptime\"]]");
     assert_eq!(none.fault().code, code::NOT_ALLOWED);
@@ -115,7 +115,7 @@ fn a_denial_beats_what_allows_in_whatever_form() {
         &["cat", "-A", "//etc/passwd/"],
     ] {
         let refused = on_web(args).unwrap_err();
-        assert!(matches!(&refused.reason, Reason::Denied(rule) if rule.name.as_deref() == Some("never")), "{args:?}: {refused}");
+        assert!(matches!(&*refused.reason, Reason::Denied(rule) if rule.name.as_deref() == Some("never")), "{args:?}: {refused}");
     }
     assert!(on_web(&["cat", "a", "x-shadow", "b"]).is_err(), "one of them is enough");
     assert!(on_web(&["rm", "-r", "x"]).is_ok() && on_web(&["cat", "/etc/passwd", "-A"]).is_ok());
@@ -131,7 +131,7 @@ fn a_program_is_a_bare_name_or_an_absolute_path_and_neither_is_the_other() {
         assert!(list(&config, "db-1", &[args]).is_ok(), "{args}");
     }
     for args in ["/usr/bin/uptime", "/tmp/uptime", "id", "/opt/tools/x/y"] {
-        assert!(!matches!(list(&config, "db-1", &[args]).unwrap_err().reason, Reason::Malformed(_)), "{args}");
+        assert!(!matches!(*list(&config, "db-1", &[args]).unwrap_err().reason, Reason::Malformed(_)), "{args}");
     }
     for args in [
         "",
@@ -149,7 +149,7 @@ fn a_program_is_a_bare_name_or_an_absolute_path_and_neither_is_the_other() {
         "/usr/./bin/id",
     ] {
         let refused = list(&config, "db-1", &[args]).unwrap_err();
-        assert!(matches!(refused.reason, Reason::Malformed(_)), "{args:?}: {refused}");
+        assert!(matches!(*refused.reason, Reason::Malformed(_)), "{args:?}: {refused}");
         assert_eq!(refused.fault().code, code::INVALID_ARGUMENT);
     }
     assert!(list(&config, "db-1", &[]).is_err() && list(&config, "db-1", &["uptime", "a\0"]).is_err());
@@ -190,13 +190,13 @@ fn the_nearest_rule_says_what_does_not_fit() {
     assert_eq!((allowed.command.cwd(), allowed.command.env().len()), (Some("/srv/app"), 2));
     assert!(asked(Some("/etc"), &[]).unwrap_err().message.ends_with("but not in the directory `/etc`"));
     for cwd in ["srv", "/srv/../etc", "/srv//x", ""] {
-        assert!(matches!(asked(Some(cwd), &[]).unwrap_err().reason, Reason::Malformed(_)), "{cwd}");
+        assert!(matches!(*asked(Some(cwd), &[]).unwrap_err().reason, Reason::Malformed(_)), "{cwd}");
     }
     assert!(asked(None, &[("LC_ALL", "C")]).unwrap_err().message.ends_with("but not with `LC_ALL` in the environment"));
     for name in ["FALCONER_RUN_ID", "A B", "1A", "A=B", "", "BASH_FUNC_x%%"] {
-        assert!(matches!(asked(None, &[(name, "x")]).unwrap_err().reason, Reason::Malformed(_)), "{name}");
+        assert!(matches!(*asked(None, &[(name, "x")]).unwrap_err().reason, Reason::Malformed(_)), "{name}");
     }
-    assert!(matches!(asked(None, &[("LANG", "C"), ("LANG", "D")]).unwrap_err().reason, Reason::Malformed(_)));
+    assert!(matches!(*asked(None, &[("LANG", "C"), ("LANG", "D")]).unwrap_err().reason, Reason::Malformed(_)));
 }
 
 #[test]
@@ -204,7 +204,7 @@ fn no_wildcard_lets_a_variable_pass_that_changes_what_runs() {
     let text = |env: &str| config(&format!("[[rules]]\ntargets = ['*']\nallow = [['uptime']]\nenv = [{env}]\n"));
     let uptime = words(&["uptime"]);
     let passes = |config: &Config, name: &str| judged(config, "", Command::List(&uptime), None, &[(name, "x")]).is_ok();
-    let all = text("'**', 're:.*'");
+    let all = text("'**', 're:.*', 'LD_*'");
     assert!(passes(&all, "LANG") && passes(&all, "APP"));
     for name in ["LD_PRELOAD", "PATH", "BASH_ENV", "ENV", "IFS", "PYTHONPATH", "NODE_OPTIONS", "GIT_SSH_COMMAND", "PERL5OPT", "LESSOPEN"] {
         assert!(!passes(&all, name), "{name}");
@@ -217,7 +217,7 @@ fn a_line_needs_a_rule_for_lines_and_fits_as_a_whole() {
     let line = |config: &Config, line: &str| judged(config, "db-1", Command::Shell(line), None, &[]);
     let lists = config(&format!("{TARGETS}[[rules]]\ntargets = ['*']\nallow = [['uptime'], ['sh', '...']]\n"));
     let refused = line(&lists, "uptime").unwrap_err();
-    assert_eq!(refused.reason, Reason::NoShell);
+    assert_eq!(*refused.reason, Reason::NoShell);
     assert_eq!(refused.message, "no rule allows a shell line on target `db-1`");
     let shell = config(&format!(
         "{TARGETS}[[rules]]\nname = 'lines'\ntargets = ['*']\nshell = true\nallow = ['uptime', 'systemctl status *', 're:ps aux \\| grep [a-z]+', 're:(?s)printf .*']\n"
@@ -231,9 +231,9 @@ fn a_line_needs_a_rule_for_lines_and_fits_as_a_whole() {
         assert!(line(&shell, bad).is_err(), "{bad:?}");
     }
     let tab = line(&shell, "printf a\tb").unwrap_err();
-    assert!(matches!(tab.reason, Reason::ControlCharacter { .. }) && tab.hint.contains("control_characters = true"));
+    assert!(matches!(*tab.reason, Reason::ControlCharacter { .. }) && tab.hint.contains("control_characters = true"));
     let unplain = line(&shell, "printf ../x").unwrap_err();
-    assert!(matches!(unplain.reason, Reason::UnplainLine { .. }), "{unplain}");
+    assert!(matches!(*unplain.reason, Reason::UnplainLine { .. }), "{unplain}");
     let free = config(
         "[[rules]]\ntargets = ['*']\nshell = true\ncontrol_characters = true\nallow = ['re:(?s)printf .*']\n[[rules]]\nshell = true\ndeny = ['*reboot*']\n",
     );
