@@ -29,4 +29,5 @@ mod processes;
 mod real_client;
 mod restart;
 mod runs;
+mod targets;
 mod trees;
