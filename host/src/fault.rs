@@ -156,6 +156,14 @@ pub mod code {
     pub const HOST_LOST: &str = "host_lost";
     /// Structured output is missing or breaks the run's schema.
     pub const OUTPUT_INVALID: &str = "output_invalid";
+    /// No target has this name or tag.
+    pub const UNKNOWN_TARGET: &str = "unknown_target";
+    /// The target is known, but what is written about it cannot be used (an alias, a file …).
+    pub const TARGET_UNAVAILABLE: &str = "target_unavailable";
+    /// The network rule refuses the address.
+    pub const ADDRESS_NOT_ALLOWED: &str = "address_not_allowed";
+    /// The name of a machine leads to no address.
+    pub const HOST_NOT_FOUND: &str = "host_not_found";
     /// The program is not granted.
     pub const PROGRAM_NOT_GRANTED: &str = "program_not_granted";
     /// The program is granted, but not found or not executable.

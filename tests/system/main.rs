@@ -37,5 +37,6 @@ mod restart;
 mod runs;
 mod sessions;
 mod structured;
+mod targets;
 mod together;
 mod trees;

@@ -83,6 +83,12 @@ pub async fn run(globals: &Globals, args: Args) -> ExitCode {
         }
         sections.push((format!("backend {name}"), findings));
     }
+    // Targets may be there before a backend that can use them.
+    for (name, findings) in [("targets", policy.inventory().report()), ("rules", policy.inventory().report_rules())] {
+        if !findings.is_empty() {
+            sections.push((name.to_owned(), findings));
+        }
+    }
     sections.insert(1, (check_limits::SECTION.to_owned(), check_limits::findings(&config)));
     let errors = count(&sections, Severity::Error);
     if globals.json {

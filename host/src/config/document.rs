@@ -95,6 +95,24 @@ impl<'r, 't> Section<'r, 't> {
         }
     }
 
+    /// The tables of a list of tables (`[[key]]`), each with its place.
+    pub fn tables(&self, key: &'static str) -> Vec<(Section<'r, 't>, Range<usize>)> {
+        let Some(value) = self.value(key) else { return Vec::new() };
+        let hint = format!("write `[[{}]]` on a line of its own, once for each", self.under(key));
+        let DeValue::Array(items) = value.get_ref() else {
+            self.unfit(key, value, "a list of tables", &hint);
+            return Vec::new();
+        };
+        let mut out = Vec::new();
+        for item in items.iter() {
+            match item.get_ref() {
+                DeValue::Table(table) => out.push((Section::new(self.reading, self.under(key), table), item.span())),
+                _ => self.unfit(key, item, "a list of tables", &hint),
+            }
+        }
+        out
+    }
+
     /// The entries of this table, whose keys are free.
     pub fn entries(&self) -> impl Iterator<Item = Entry<'r, 't>> {
         self.table.iter().map(|(key, value)| Entry {
@@ -312,7 +330,8 @@ pub(super) fn json(reading: &Reading<'_>, value: &DeValue<'_>, span: Range<usize
 }
 
 /// The known word that is nearest to this one, where it is near enough to have been meant.
-pub(super) fn nearest<'w>(word: &str, known: &[&'w str]) -> Option<&'w str> {
+#[must_use]
+pub fn nearest<'w>(word: &str, known: &[&'w str]) -> Option<&'w str> {
     known
         .iter()
         .map(|candidate| (distance(word, candidate), *candidate))

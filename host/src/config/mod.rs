@@ -5,14 +5,19 @@
 //! that does not fit, is an error with its line and the way out, and all errors of a file come at once ([`ConfigErrors`]);
 //! nothing is guessed and nothing is half taken. The environment is read in one place, [`Overrides::from_env`].
 
+mod address;
 mod backend;
 pub mod defaults;
 mod document;
 mod error;
 mod grants;
+mod network;
 mod overrides;
+mod pattern;
 mod profile;
 mod read;
+mod rules;
+mod targets;
 pub mod units;
 
 use std::collections::BTreeMap;
@@ -24,10 +29,16 @@ use serde::Serialize;
 use serde_json::{Map, Value};
 
 use crate::fault::{Fault, code};
+pub use address::{Address, is_user};
+pub use document::nearest;
 pub use error::{CONFIGURATION_INVALID, ConfigError, ConfigErrors, Place, inert};
 pub use grants::anchored;
+pub use network::Network;
 pub use overrides::Overrides;
+pub use pattern::{Pattern, PatternKind, Piece};
 pub use profile::Profile;
+pub use rules::{Commands, Effect, FarLimits, ListPattern, Rest, Rule, is_program};
+pub use targets::{Fingerprint, HostKey, Tag, Target};
 
 /// The whole configuration, checked, with every default filled in.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -56,6 +67,14 @@ pub struct Config {
     pub profiles: BTreeMap<String, Profile>,
     /// By name; bundled ones are there even where the file does not name them. Ask [`Config::backend`].
     pub backends: BTreeMap<String, Backend>,
+    /// `[network]`: which addresses may be connected to.
+    pub network: Network,
+    /// `[[targets]]`, in the order of the file, what their tags say filled in.
+    pub targets: Vec<Target>,
+    /// `[tags.NAME]`
+    pub tags: BTreeMap<String, Tag>,
+    /// `[[rules]]`, in the order of the file.
+    pub rules: Vec<Rule>,
 }
 
 impl Config {

@@ -11,7 +11,7 @@ use super::document::{self, Reading, Section, kind};
 use super::error::{ConfigError, ConfigErrors, Place, inert};
 use super::overrides::{absolute, default_data_dir};
 use super::profile::INSTRUCTIONS;
-use super::{Cgroup, Config, Overrides, Profile, backend, defaults, grants};
+use super::{Cgroup, Config, Overrides, Profile, backend, defaults, grants, network, rules, targets};
 
 /// A file larger than this is not a configuration.
 const LARGEST: u64 = 1 << 20;
@@ -118,6 +118,10 @@ fn top(reading: &Reading<'_>, table: &DeTable<'_>, overrides: &Overrides) -> Res
         host: defaults::host(),
         profiles: Default::default(),
         backends: defaults::BUNDLED.iter().map(|name| ((*name).to_owned(), defaults::backend(name))).collect(),
+        network: Default::default(),
+        targets: Vec::new(),
+        tags: Default::default(),
+        rules: Vec::new(),
     };
     client(&top, &mut config);
     stop(&top, &mut config);
@@ -130,8 +134,13 @@ fn top(reading: &Reading<'_>, table: &DeTable<'_>, overrides: &Overrides) -> Res
             }
         }
     }
+    config.network = network::read(&top);
+    (config.targets, config.tags) = targets::read(&top);
+    config.rules = rules::read(&top);
     top.close(|key| match key {
         "backend" => Some("write `[backends.NAME]`".into()),
+        "rule" => Some("write `[[rules]]`".into()),
+        "target" => Some("write `[[targets]]`".into()),
         _ if defaults::BUNDLED.contains(&key) => Some(format!("write `[backends.{key}]`")),
         _ => None,
     });

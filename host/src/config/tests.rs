@@ -1,4 +1,5 @@
 mod errors;
+mod remote;
 
 use std::time::Duration;
 
@@ -294,6 +295,8 @@ fn every_example_in_the_example_can_be_uncommented() {
     assert_eq!(exec.limits.idle, Some(Duration::from_secs(900)));
     assert_eq!(config.profiles.len(), 2);
     assert_eq!(config.backend("mybackend").config["greeting"], json!("hello"));
+    assert_eq!((config.targets.len(), config.tags.len(), config.rules.len()), (2, 1, 4));
+    assert!(config.network.allow.is_some() && config.network.block.len() == 1);
 }
 
 #[test]

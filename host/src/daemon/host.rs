@@ -87,6 +87,7 @@ impl Host {
         let artifacts = Artifacts::open(&config.data_dir).map_err(refused)?;
         let engine = Engine::new(engine_options(config, Some(places.cache)))?;
         let registry = Registry::open(engine, config);
+        // Before this process takes in orphans: it may start `ssh -G`, which is no shim.
         let policy = Policy::resolve(config);
         let ground = Ground::open(&config.data_dir, config.host.cgroup).map_err(|error| match error {
             GroundError::NoCgroup(_) => Fault::new(code::CGROUP_UNAVAILABLE, error.to_string())

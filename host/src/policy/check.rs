@@ -35,11 +35,11 @@ pub enum Severity {
     Error,
 }
 
-fn good(subject: impl Into<String>, message: impl Into<String>) -> Finding {
+pub(super) fn good(subject: impl Into<String>, message: impl Into<String>) -> Finding {
     Finding { severity: Severity::Good, subject: subject.into(), message: message.into(), hint: None }
 }
 
-fn bad(severity: Severity, subject: impl Into<String>, message: impl Into<String>, hint: impl Into<String>) -> Finding {
+pub(super) fn bad(severity: Severity, subject: impl Into<String>, message: impl Into<String>, hint: impl Into<String>) -> Finding {
     Finding { severity, subject: subject.into(), message: message.into(), hint: Some(hint.into()) }
 }
 

@@ -6,7 +6,10 @@
 
 mod check;
 mod choice;
+pub mod command;
+pub mod inventory;
 mod limit;
+pub mod network;
 mod programs;
 mod workspace;
 
@@ -24,6 +27,8 @@ use crate::capability::{DEFAULT_LANG, Grant};
 use crate::config::{Backend, Config, EnvSource, Limits, SecretSource, inert};
 use crate::contract::falconer::backend::types as wit;
 use crate::fault::{Fault, code};
+use inventory::Inventory;
+use network::NetworkRule;
 use workspace::Places;
 
 /// The longest path that Linux takes (`PATH_MAX`).
@@ -41,6 +46,9 @@ struct Resolved {
     grants: BTreeMap<String, Arc<Grant>>,
     /// Of every backend that the configuration does not name.
     nothing: Arc<Grant>,
+    inventory: Inventory,
+    commands: command::Rules,
+    network: NetworkRule,
 }
 
 /// What was judged of one action of a plan.
@@ -94,12 +102,40 @@ pub struct Asking {
 }
 
 impl Policy {
-    /// Resolves every grant: programs on `path`, workspaces through their symbolic links. What is missing is kept as such.
+    /// Resolves every grant: programs on `path`, workspaces through their symbolic links. What is missing is kept as such. Where
+    /// targets have aliases of `~/.ssh/config`, `ssh -G` is run for them ([`Inventory::of`]).
     #[must_use]
     pub fn resolve(config: &Arc<Config>) -> Self {
         let grants = config.backends.iter().map(|(name, backend)| (name.clone(), Arc::new(grant(config, backend)))).collect();
         let nothing = Arc::new(grant(config, config.backend("")));
-        Self { inner: Arc::new(Resolved { config: Arc::clone(config), places: Places::of(config), grants, nothing }) }
+        Self {
+            inner: Arc::new(Resolved {
+                config: Arc::clone(config),
+                places: Places::of(config),
+                grants,
+                nothing,
+                inventory: Inventory::of(config),
+                commands: command::Rules::of(config),
+                network: NetworkRule::of(config),
+            }),
+        }
+    }
+
+    /// The machines that runs can be sent to.
+    #[must_use]
+    pub fn inventory(&self) -> &Inventory {
+        &self.inner.inventory
+    }
+
+    /// Judges a command for the far end: what may be executed, by which rule and within which limits, or why not.
+    pub fn command(&self, asked: &command::Asked<'_>) -> Result<command::Allowed, command::Refused> {
+        self.inner.commands.judge(asked)
+    }
+
+    /// The network rule.
+    #[must_use]
+    pub fn network(&self) -> &NetworkRule {
+        &self.inner.network
     }
 
     /// The configuration it was made from.
@@ -260,7 +296,7 @@ impl Policy {
             Some(cwd) => self.cwd(backend, Some(cwd), client).map(|_| rule).map_err(|fault| fault.message),
         });
         let verdict = match command.command {
-            // Deny is the default, and a rule for far-end commands cannot be written yet.
+            // Deny is the default, and no grant of this version has a place for a far-end command (`{command}`).
             Some(_) => Err("no rule for far-end commands".to_owned()),
             None => verdict,
         };

@@ -30,6 +30,10 @@ fn configuration(room: &Room, backends: BTreeMap<String, config::Backend>) -> co
             cgroup: config::Cgroup::Off,
         },
         backends,
+        network: config::Network::default(),
+        targets: Vec::new(),
+        tags: BTreeMap::new(),
+        rules: Vec::new(),
     }
 }
 

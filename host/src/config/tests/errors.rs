@@ -18,7 +18,7 @@ fn an_unknown_key_is_shown_with_its_line_and_what_was_meant() {
   |
 1 | colour = 1
   | ^^^^^^
-  hint: known here: data_dir, plugins_dir, path, client, stop, host, profiles, backends"
+  hint: known here: data_dir, plugins_dir, path, client, stop, host, profiles, backends, network, tags, targets, rules"
     );
     assert_eq!(
         errors("[backends.exec]\nprograms = { sh = 'sh' }\nwall = '2h'\n"),

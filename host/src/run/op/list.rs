@@ -1,7 +1,8 @@
 //! `list_runs`, `list_backends`, `list_targets`.
 
 use super::get::summary_of;
-use crate::backend::{State, TestedProgram};
+use crate::backend::{Backend, State, TestedProgram};
+use crate::config::Target;
 use crate::contract::falconer::backend::types as wit;
 use crate::fault::{Fault, code};
 use crate::id::RunId;
@@ -9,7 +10,7 @@ use crate::ledger::RunFilter;
 use crate::run::manager::{Manager, view_of};
 use crate::run::record::ledger_fault;
 use crate::run::request::ListRequest;
-use crate::run::view::{BackendPage, BackendView, ProgramView, RunPage, TargetPage};
+use crate::run::view::{BackendPage, BackendView, ProgramView, RunPage, TargetPage, TargetView};
 
 /// How many runs a page has when the caller does not say.
 const PAGE: u32 = 20;
@@ -94,12 +95,31 @@ impl Manager {
 
     /// `list_targets`
     pub async fn targets(&self) -> TargetPage {
-        TargetPage { targets: Vec::new() }
+        let able = |backend: &Backend| {
+            matches!(backend.state, State::Ready)
+                && backend.description.as_ref().is_some_and(|description| description.abilities.contains(wit::Abilities::TARGETS))
+        };
+        let backends =
+            self.inner.registry.list().await.iter().filter(|backend| able(backend)).map(|backend| backend.name.clone()).collect();
+        target_page(self.policy().inventory().targets(), backends)
     }
 }
 
 fn program(program: &TestedProgram) -> ProgramView {
     ProgramView { name: program.name.clone(), tested_from: program.tested_from.to_string(), tested_to: program.tested_to.to_string() }
+}
+
+/// Names, tags and descriptions; where a machine is and who logs in there is nobody's business here.
+fn target_page(targets: &[Target], backends: Vec<String>) -> TargetPage {
+    let view = |target: &Target| TargetView {
+        name: target.name.clone(),
+        tags: target.tags.clone(),
+        description: target.description.clone(),
+        backends: backends.clone(),
+    };
+    let mut targets: Vec<TargetView> = targets.iter().map(view).collect();
+    targets.sort_by(|one, other| one.name.cmp(&other.name));
+    TargetPage { targets }
 }
 
 fn cursor(text: &str) -> Result<(i64, RunId), Fault> {
@@ -127,4 +147,23 @@ fn words(abilities: wit::Abilities) -> Vec<String> {
     .filter(|(flag, _)| abilities.contains(*flag))
     .map(|(_, word)| word.to_owned())
     .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{Config, Overrides};
+
+    #[test]
+    fn targets_are_listed_by_name_without_what_leads_to_them() {
+        let text = "[[targets]]\nname = 'web.2'\naddress = '203.0.113.99'\nuser = 'canary'\nidentity = '/canary/key'\ntags = ['b', 'a']\ndescription = 'the second'\n[[targets]]\nname = 'web.1'\n";
+        let config = Config::parse(text, None, &Overrides::at_home("/home/u")).unwrap();
+        let page = target_page(&config.targets, vec!["ssh".to_owned()]);
+        assert_eq!(page.targets.iter().map(|target| target.name.as_str()).collect::<Vec<_>>(), ["web.1", "web.2"]);
+        let two = &page.targets[1];
+        assert_eq!((two.tags.as_slice(), two.description.as_deref()), (&["b".to_owned(), "a".to_owned()][..], Some("the second")));
+        assert_eq!(two.backends, ["ssh"]);
+        let json = serde_json::to_string(&page).unwrap();
+        assert!(!json.contains("203.0.113.99") && !json.contains("canary"), "{json}");
+    }
 }
