@@ -32,7 +32,8 @@ impl Mock {
 
     fn start(python: &Path, file: &str, log: PathBuf) -> Self {
         let mut command = Command::new(python);
-        command.arg(fetched::of_tests(file)).args(["--port", "0", "--log-bodies", "--key", KEY, "--log"]).arg(&log);
+        // Nothing is written beside the sources.
+        command.arg("-B").arg(fetched::of_tests(file)).args(["--port", "0", "--log-bodies", "--key", KEY, "--log"]).arg(&log);
         let mut child = command.stdout(Stdio::piped()).spawn().unwrap();
         let mut line = String::new();
         BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
