@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use falconer_backend::{Failure, Steering, Timing};
+use falconer_backend::{Event, Events, Failure, Severity, Steering, Timing};
 use serde_json::{Value, json};
 
 use super::{Effects, Purpose, Session, Stage};
@@ -184,7 +184,22 @@ impl Session {
     /// Tells the turn to end for good.
     pub(super) fn interrupt(&mut self, now: Duration, out: &mut Effects) {
         self.interrupt_turn(out);
-        self.stage = Stage::Interrupting { until: now + INTERRUPT_WAIT };
+        if let Stage::Redirecting { message, .. } = std::mem::replace(&mut self.stage, Stage::Interrupting { until: now + INTERRUPT_WAIT })
+        {
+            self.waiting.push_back(message);
+        }
+    }
+
+    /// The run is over: tells of each message that no turn took.
+    pub fn give_up(&mut self, events: &mut Events) {
+        let asked = std::mem::take(&mut self.requests).into_values().filter_map(|purpose| match purpose {
+            Purpose::Steer(message) => Some(message),
+            _ => None,
+        });
+        for message in asked.chain(self.waiting.drain(..)) {
+            let text = format!("the agent did not read the message {}: its turn was over", message.id);
+            events.push(Event::notice(Severity::Warning, "message_not_delivered", text));
+        }
     }
 
     /// The program does not end the turn it was told to end: a new one makes it do so.
@@ -220,5 +235,88 @@ impl Session {
                 None => self.clean_up(now, out),
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use falconer_backend::{Job, JsonLine, Limits, Part};
+
+    use super::*;
+    use crate::mcp::Servers;
+    use crate::order::Order;
+
+    /// A run, told what the program answers.
+    fn session(lines: &[Value], out: &mut Effects) -> Session {
+        let job = Job {
+            run_id: "run_a".to_owned(),
+            life: 1,
+            message: Vec::new(),
+            instructions: None,
+            cwd: None,
+            session: None,
+            target: None,
+            output_schema: None,
+            config: String::new(),
+            limits: Limits { wall_ms: None, idle_ms: None, ask_ms: 1, output_bytes: 1 },
+            checkpoint: None,
+        };
+        let order = Order::of(&job, &crate::config::Config::default(), Servers::default(), input::of_text("go"), None).unwrap();
+        let mut session = Session::new(order, out);
+        for line in lines {
+            tell(&mut session, line, out);
+        }
+        session
+    }
+
+    fn tell(session: &mut Session, line: &Value, out: &mut Effects) {
+        session.line(JsonLine::parse(line.to_string().as_bytes()).unwrap(), Duration::ZERO, out);
+    }
+
+    fn steering(id: &str, timing: Timing) -> Steering {
+        Steering { id: id.to_owned(), message: vec![Part::Text("more".to_owned())], timing }
+    }
+
+    /// Up to a turn `t1` that runs.
+    fn working() -> Vec<Value> {
+        vec![
+            json!({"id": 1, "result": {}}),
+            json!({"id": 2, "result": {"config": {}}}),
+            json!({"id": 3, "result": {}}),
+            json!({"id": 4, "result": {"thread": {"id": "main"}}}),
+            json!({"id": 5, "result": {"turn": {"id": "t1"}}}),
+        ]
+    }
+
+    fn undelivered(mut session: Session, mut out: Effects) -> Vec<String> {
+        session.give_up(&mut out.events);
+        let notices = out.events.pending().events.into_iter().filter_map(|event| match event {
+            Event::Notice(notice) if notice.code == "message_not_delivered" => Some(notice.message),
+            _ => None,
+        });
+        notices.collect()
+    }
+
+    #[test]
+    fn a_message_that_no_turn_took_is_told() {
+        // It waits for a thread that is never opened.
+        let mut out = Effects::default();
+        let mut early = session(&working()[..3], &mut out);
+        early.steer(&steering("m1", Timing::AfterStep), Duration::ZERO, &mut out).unwrap();
+        tell(&mut early, &json!({"id": 4, "error": {"message": "no"}}), &mut out);
+        assert!(undelivered(early, out).concat().contains("m1"));
+
+        // The turn is to end for it, and then for good.
+        let mut out = Effects::default();
+        let mut cut = session(&working(), &mut out);
+        cut.steer(&steering("m2", Timing::Now), Duration::ZERO, &mut out).unwrap();
+        cut.cancel(Duration::ZERO, &mut out);
+        assert!(undelivered(cut, out).concat().contains("m2"));
+
+        // The program is gone before it answers.
+        let mut out = Effects::default();
+        let mut gone = session(&working(), &mut out);
+        gone.steer(&steering("m3", Timing::AfterStep), Duration::ZERO, &mut out).unwrap();
+        assert!(undelivered(gone, out).concat().contains("m3"));
     }
 }
