@@ -98,6 +98,7 @@ impl Backend for Claude {
             asks: config.permission_mode.asks(),
             expand: config.expand_prompt,
             background_wait: Duration::from_secs(config.background_wait_s()),
+            max_turns: config.max_turns,
             max_tokens: config.max_tokens,
             schema,
         });
