@@ -24,6 +24,17 @@ pub struct Message {
     pub input: Vec<Value>,
 }
 
+/// A turn that did not end in its time, and the message that another one was asked for with.
+#[derive(Debug)]
+pub struct Left {
+    turn: String,
+    message: Message,
+    /// It ended after all.
+    ended: bool,
+    /// The program put the message into it.
+    joined: bool,
+}
+
 impl Session {
     pub(super) fn first_turn(&mut self, out: &mut Effects) {
         let message = Message { id: PROMPT.to_owned(), input: std::mem::take(&mut self.order.input) };
@@ -46,6 +57,12 @@ impl Session {
         match result {
             Ok(answer) => {
                 let id = answer.get("turn").and_then(|turn| turn.get("id")).and_then(Value::as_str);
+                if self.turn.is_none()
+                    && let Some(left) = self.left.as_mut().filter(|left| Some(left.turn.as_str()) == id)
+                {
+                    left.joined = true;
+                    return self.begin_anew(out);
+                }
                 if let Some(id) = id
                     && self.turn.is_none()
                     && matches!(self.stage, Stage::Starting | Stage::Redirecting { .. } | Stage::Interrupting { .. })
@@ -63,6 +80,7 @@ impl Session {
             return;
         }
         self.turn = Some(turn);
+        self.left = None;
         match self.stage {
             Stage::Starting | Stage::Answered { .. } => {
                 self.stage = Stage::Working;
@@ -103,11 +121,17 @@ impl Session {
         if self.turn.as_deref().is_some_and(|running| running != turn.id) {
             return;
         }
-        self.turn = None;
+        let is_left = self.turn.take().is_none() && self.left.as_ref().is_some_and(|left| left.turn == turn.id);
         if let Some(thread) = &self.thread {
             self.mapper.turn_ended(&mut out.events, &thread.id);
         }
         let completed = turn.status == TurnStatus::Completed;
+        if let Some(left) = self.left.as_mut().filter(|left| is_left && !(left.joined && completed)) {
+            left.ended = true;
+            if matches!(self.stage, Stage::Starting) {
+                return self.begin_anew(out);
+            }
+        }
         match std::mem::replace(&mut self.stage, Stage::Working) {
             Stage::Redirecting { message, .. } => {
                 // The command that ran goes on without the turn; it is not what the person wants now.
@@ -205,7 +229,17 @@ impl Session {
     /// The program does not end the turn it was told to end: a new one makes it do so.
     pub(super) fn redirect_anyway(&mut self, out: &mut Effects) {
         if let Stage::Redirecting { message, .. } = std::mem::replace(&mut self.stage, Stage::Working) {
+            self.left = self.turn.clone().map(|turn| Left { turn, message: message.clone(), ended: false, joined: false });
             self.start_turn(&message, out);
+        }
+    }
+
+    /// The message went into a turn that ended without it: another one is asked for.
+    fn begin_anew(&mut self, out: &mut Effects) {
+        if matches!(self.stage, Stage::Starting)
+            && let Some(left) = self.left.take_if(|left| left.ended && left.joined)
+        {
+            self.start_turn(&left.message, out);
         }
     }
 
@@ -318,5 +352,33 @@ mod tests {
         let mut gone = session(&working(), &mut out);
         gone.steer(&steering("m3", Timing::AfterStep), Duration::ZERO, &mut out).unwrap();
         assert!(undelivered(gone, out).concat().contains("m3"));
+    }
+
+    #[test]
+    fn a_turn_that_ends_late_takes_no_redirected_message_with_it() {
+        let late = json!({"method": "turn/completed", "params": {"threadId": "main", "turn": {"id": "t1", "status": "interrupted"}}});
+        let begun = |id: u64, turn: &str| json!({"id": id, "result": {"turn": {"id": turn}}});
+        // The old turn ends before the new one begins; or the message joined it and went with it, told in either order.
+        for lines in [
+            vec![late.clone(), begun(7, "t2")],
+            vec![begun(7, "t1"), late.clone(), begun(8, "t2")],
+            vec![late.clone(), begun(7, "t1"), begun(8, "t2")],
+        ] {
+            let mut out = Effects::default();
+            let mut session = session(&working(), &mut out);
+            session.steer(&steering("m1", Timing::Now), Duration::ZERO, &mut out).unwrap();
+            session.tick(INTERRUPT_WAIT, &mut out);
+            for line in &lines {
+                tell(&mut session, line, &mut out);
+            }
+            assert!(session.failure.is_none() && matches!(session.stage, Stage::Working), "{lines:?}: {:?}", session.failure);
+            assert_eq!(session.turn.as_deref(), Some("t2"), "{lines:?}");
+            tell(
+                &mut session,
+                &json!({"method": "turn/completed", "params": {"threadId": "main", "turn": {"id": "t2", "status": "completed"}}}),
+                &mut out,
+            );
+            assert!(matches!(session.stage, Stage::Answered { .. }), "{lines:?}");
+        }
     }
 }
