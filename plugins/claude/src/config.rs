@@ -97,6 +97,35 @@ pub enum McpServer {
 }
 
 impl Config {
+    /// For a plan, which callers see: of the servers that only the operator sets, names of variables are shown, not values.
+    pub fn shown(&self) -> Self {
+        const HIDDEN: &str = "set by the configuration";
+        let hide = |values: &mut BTreeMap<String, Value>| {
+            for (name, value) in values {
+                let shown = value.text(name);
+                let inner = shown.strip_prefix("${").and_then(|rest| rest.strip_suffix('}'));
+                let is_name = inner.is_some_and(|name| name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_'));
+                if !is_name {
+                    *value = Value::Text(HIDDEN.to_owned());
+                }
+            }
+        };
+        let mut shown = self.clone();
+        for server in shown.mcp_catalog.values_mut() {
+            match server {
+                McpServer::Program { args, env, .. } => {
+                    args.iter_mut().for_each(|arg| HIDDEN.clone_into(arg));
+                    hide(env);
+                }
+                McpServer::Http { url, headers } => {
+                    HIDDEN.clone_into(url);
+                    hide(headers);
+                }
+            }
+        }
+        shown
+    }
+
     /// Tries after a failed request.
     pub fn max_retries(&self) -> u32 {
         self.max_retries.unwrap_or(MAX_RETRIES)
@@ -149,6 +178,29 @@ impl Source {
             Self::User => "user",
             Self::Project => "project",
             Self::Local => "local",
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::mcp;
+
+    #[test]
+    fn a_plan_shows_no_value_that_only_the_operator_sets() {
+        let config: Config = serde_json::from_value(serde_json::json!({
+            "mcp_catalog": {
+                "a": {"command": "c", "args": ["--key=literal"], "env": {"A": "literal", "B": true, "C": "${D:-literal}", "E": "${F}"}},
+                "b": {"url": "https://x/?key=literal", "headers": {"H": "Bearer literal", "I": {"env": "J"}}},
+            },
+            "mcp_servers": ["a", "b"],
+        }))
+        .unwrap();
+        let shown = mcp::servers(&config.shown()).unwrap().config.unwrap();
+        assert!(!shown.contains("literal"), "{shown}");
+        for name in ["${B}", "${F}", "${J}"] {
+            assert!(shown.contains(name), "{shown}");
         }
     }
 }

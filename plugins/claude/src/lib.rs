@@ -67,7 +67,7 @@ impl Backend for Claude {
     fn plan(job: &Job) -> Result<Draft, Failure> {
         let config: Config = job.config()?;
         message::check(&job.message)?;
-        let (command, _) = command(job, &config, |_| false)?;
+        let (command, _) = command(job, &config.shown(), |_| false)?;
         let verb = match &job.session {
             Some(session) if session.fork => "forks a session of Claude Code and gives it",
             Some(_) => "continues a session of Claude Code with",
@@ -98,6 +98,7 @@ impl Backend for Claude {
             asks: config.permission_mode.asks(),
             expand: config.expand_prompt,
             background_wait: Duration::from_secs(config.background_wait_s()),
+            max_turns: config.max_turns,
             max_tokens: config.max_tokens,
             schema,
         });

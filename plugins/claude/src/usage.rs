@@ -99,6 +99,11 @@ impl Account {
         self.last_total = result.total_cost_usd.or(self.last_total);
     }
 
+    /// Turns of the model, up to the last result.
+    pub const fn turns(&self) -> u32 {
+        self.turns
+    }
+
     /// As it stands.
     pub fn usage(&self) -> Usage {
         let mut all = self.settled;

@@ -15,6 +15,10 @@ pub fn of_result(result: &TurnResult) -> Failure {
     if let Some(status) = result.api_error_status {
         return of_status(status, &said);
     }
+    // What has a word of its own goes before words in a text: that of a wrong answer names its fields, such as `/login`.
+    if let Some(failure) = of_reason(result, &said) {
+        return failure;
+    }
     let low = said.to_lowercase();
     if low.contains("not logged in") || low.contains("/login") || low.contains("invalid api key") {
         return Failure::new("auth_required", said).with_hint(LOGIN_HINT);
@@ -30,16 +34,23 @@ pub fn of_result(result: &TurnResult) -> Failure {
             .retryable()
             .with_hint("check the network, the proxy variables and ANTHROPIC_BASE_URL, and that they are granted");
     }
-    match (result.terminal_reason.as_deref().unwrap_or_default(), result.subtype.as_str()) {
+    match result.terminal_reason.as_deref().unwrap_or_default() {
+        "api_error" => Failure::new("api_error", said).retryable().with_hint("run again, or continue the session"),
+        reason if reason.starts_with("aborted_") => Failure::new("interrupted", "the turn was cut short"),
+        _ => Failure::new("agent_error", said),
+    }
+}
+
+/// A limit that ended the turn, as the program names it.
+fn of_reason(result: &TurnResult, said: &str) -> Option<Failure> {
+    Some(match (result.terminal_reason.as_deref().unwrap_or_default(), result.subtype.as_str()) {
         ("max_turns", _) | (_, "error_max_turns") => Failure::new("max_turns", said).with_hint("raise max_turns, or continue the session"),
         ("budget_exhausted", _) | (_, "error_max_budget_usd") => Failure::new("budget_exceeded", said).with_hint("raise max_budget_usd"),
         ("prompt_too_long", _) => Failure::new("prompt_too_long", said).with_hint("start a new session, or send less"),
         ("structured_output_retry_exhausted", _) | (_, "error_max_structured_output_retries") => Failure::new("output_invalid", said)
             .with_hint("say in the message what the answer is to hold, or make the output_schema simpler"),
-        ("api_error", _) => Failure::new("api_error", said).retryable().with_hint("run again, or continue the session"),
-        (reason, _) if reason.starts_with("aborted_") => Failure::new("interrupted", "the turn was cut short"),
-        _ => Failure::new("agent_error", said),
-    }
+        _ => return None,
+    })
 }
 
 fn of_status(status: u16, said: &str) -> Failure {
@@ -118,6 +129,19 @@ mod tests {
         assert_eq!(code(429), ("rate_limited".to_owned(), true));
         assert_eq!(code(500), ("api_error".to_owned(), true));
         assert_eq!(code(529), ("overloaded".to_owned(), true));
+    }
+
+    #[test]
+    fn a_limit_is_told_by_its_name_whatever_the_text_holds() {
+        let code = |subtype: &str, error: &str| {
+            let errors = vec![error.to_owned()];
+            of_result(&TurnResult { is_error: true, subtype: subtype.to_owned(), errors, ..TurnResult::default() }).code
+        };
+        let wrong =
+            "Failed to provide valid structured output after 5 attempts: Output does not match required schema: /login: must be string";
+        assert_eq!(code("error_max_structured_output_retries", wrong), "output_invalid");
+        assert_eq!(code("error_max_turns", "the server timed out"), "max_turns");
+        assert_eq!(code("error_during_execution", "Not logged in"), "auth_required");
     }
 
     #[test]

@@ -109,6 +109,11 @@ fn arguments(job: &Job, config: &Config, key: Option<Key>) -> Result<Vec<String>
     set("features.default_mode_request_user_input", &json!(true))?;
     // Else an API that cannot be reached is tried for ever.
     set("features.unbounded_connection_retries", &json!(false))?;
+    // Codex's own configuration may widen the sandbox, and bring MCP servers that have no name in it: only the operator may.
+    set("sandbox_workspace_write.network_access", &json!(false))?;
+    set("sandbox_workspace_write.writable_roots", &json!([]))?;
+    set("features.apps", &json!(false))?;
+    set("features.plugins", &json!(false))?;
     set("web_search", &json!(if config.web_search { "live" } else { "disabled" }))?;
     let reaching: Vec<&str> = COMMAND_ENV.into_iter().chain(config.env.iter().map(String::as_str)).collect();
     let policy = json!({

@@ -6,20 +6,39 @@ use serde_json::{Value, json};
 
 /// The most that all images of a message may take: Codex gives each back in a line, and lines have a limit of 16 MiB.
 const MAX_IMAGES: u64 = 8 << 20;
+/// The most characters that all texts of a message may have: Codex refuses more, be it a turn's or a steering's.
+const MAX_CHARS: u64 = 1 << 20;
+
+/// The media types of images, and how their bytes begin. Codex tells the model that it could not read another one, and not us.
+fn begins(mime: &str, bytes: &[u8]) -> Option<bool> {
+    Some(match mime {
+        "image/png" => bytes.starts_with(b"\x89PNG\r\n\x1a\n"),
+        "image/jpeg" => bytes.starts_with(b"\xff\xd8\xff"),
+        "image/gif" => bytes.starts_with(b"GIF8"),
+        "image/webp" => bytes.starts_with(b"RIFF") && bytes.get(8..12) == Some(b"WEBP"),
+        _ => return None,
+    })
+}
 
 /// Checks a message without reading its files; its size in bytes.
 ///
 /// # Errors
-/// `invalid_argument`: it says nothing. `unsupported`: a file that is no image, or too large.
+/// `invalid_argument`: it says nothing. `prompt_too_long`. `unsupported`: a file that is no image, or too large.
 pub fn check(parts: &[Part]) -> Result<u64, Failure> {
-    let (mut size, mut images) = (0, 0);
+    let (mut size, mut images, mut chars) = (0, 0, 0);
     for part in parts {
         match part {
-            Part::Text(text) | Part::Data(text) => size += text.trim().len() as u64,
+            Part::Text(text) | Part::Data(text) => {
+                size += text.trim().len() as u64;
+                // With the empty line between two.
+                chars += text.chars().count() as u64 + if chars > 0 { 2 } else { 0 };
+            }
             Part::File(file) => {
-                if !file.mime.starts_with("image/") {
+                if begins(&file.mime, &[]).is_none() {
                     return Err(Failure::new("unsupported", format!("codex takes images only; {} is {}", name(file), file.mime))
-                        .with_hint("put the file into the working directory and name its path in the message"));
+                        .with_hint(
+                            "png, jpeg, gif and webp are delivered; put any other file into the working directory and name its path",
+                        ));
                 }
                 images += file.size;
                 size += file.size;
@@ -28,6 +47,10 @@ pub fn check(parts: &[Part]) -> Result<u64, Failure> {
     }
     if size == 0 {
         return Err(Failure::new("invalid_argument", "the message is empty; codex needs one that says something"));
+    }
+    if chars > MAX_CHARS {
+        return Err(Failure::new("prompt_too_long", format!("the message has {chars} characters; codex takes at most {MAX_CHARS}"))
+            .with_hint("put the text into a file in the working directory and name its path"));
     }
     if images > MAX_IMAGES {
         return Err(Failure::new(
@@ -42,7 +65,7 @@ pub fn check(parts: &[Part]) -> Result<u64, Failure> {
 /// `input` of a turn.
 ///
 /// # Errors
-/// Those of [`check`], and a file that cannot be read.
+/// Those of [`check`], and a file that cannot be read, or is not what its type says.
 pub fn of(parts: &[Part]) -> Result<Vec<Value>, Failure> {
     check(parts)?;
     let mut input: Vec<Value> = Vec::new();
@@ -57,7 +80,12 @@ pub fn of(parts: &[Part]) -> Result<Vec<Value>, Failure> {
             }
             Part::File(file) => {
                 flush(&mut input, &mut text);
-                input.push(json!({ "type": "image", "url": format!("data:{};base64,{}", file.mime, base64(&read(file)?)) }));
+                let bytes = read(file)?;
+                if begins(&file.mime, &bytes) != Some(true) {
+                    let message = format!("{} is not what its type says ({})", name(file), file.mime);
+                    return Err(Failure::new("unsupported", message).with_hint("give its true mime_type"));
+                }
+                input.push(json!({ "type": "image", "url": format!("data:{};base64,{}", file.mime, base64(&bytes)) }));
             }
         }
     }

@@ -133,6 +133,7 @@ impl Backend for Codex {
         let linger = self.exit.map(|(_, seen)| seen + LINGER);
         let over = self.session.overdue(now) || self.exit.is_some() && (ended || linger.is_some_and(|until| now >= until));
         if over {
+            self.session.give_up(&mut out.events);
             let outcome = self.session.outcome(self.exit.map(|(status, _)| status));
             return out.events.finish(outcome);
         }

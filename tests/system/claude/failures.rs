@@ -93,6 +93,29 @@ fn budgets_end_a_run() {
 }
 
 #[test]
+fn budgets_are_of_the_run_not_of_a_turn_or_the_session() {
+    let Some(stage) = Stage::usual("budgets of claude over turns") else { return };
+    // Each message is a turn of its own to the program.
+    let words = json!([[{ "text": "one two three four five six seven eight", "delay_ms": 100 }]]);
+    let run = stage.client.spawn(stage.choosing(&script(&words), json!({ "max_turns": 1 })));
+    stage.client.event(&run, "the first word", |event| event["type"] == "agent_message");
+    let message = script(&json!([[{ "text": "again" }]]));
+    stage.client.call("continue_run", json!({ "run_id": run, "message": message, "timing": "after_step" }));
+    let (view, events) = stage.finished(&run);
+    assert_eq!((&view["status"], &view["error"]["code"]), (&json!("failed"), &json!("max_turns")), "{view}\n{events:#?}");
+
+    // What the session cost before is not this run's.
+    let (first, _) = stage.completed(stage.request("MOCK:hello"));
+    let cost = first["usage"]["cost_microdollars"].as_f64().unwrap_or_else(|| panic!("{first}")) / 1e6;
+    let mut next = stage.choosing("MOCK:hello", json!({ "max_budget_usd": cost * 1.5 }));
+    next["session_id"] = first["session_id"].clone();
+    let (second, _) = stage.completed(next);
+    let mut next = stage.choosing("MOCK:hello", json!({ "max_budget_usd": cost * 1.5 }));
+    next["session_id"] = second["session_id"].clone();
+    stage.completed(next);
+}
+
+#[test]
 fn an_agent_that_is_killed_is_told_so() {
     let Some(stage) = Stage::usual("a killed claude") else { return };
     let agent = |run: &str| -> Seen {

@@ -200,6 +200,37 @@ fn a_plan_is_worked_on_and_then_approved() {
 }
 
 #[test]
+fn an_approved_plan_asks_whatever_mode_the_person_has_by_default() {
+    let Some(stage) = Stage::with("a plan of claude under settings", crate::mock::KEY, "") else { return };
+    std::fs::create_dir_all(stage.host.path("home/.claude")).unwrap();
+    let settings = json!({ "permissions": { "defaultMode": "acceptEdits" } });
+    std::fs::write(stage.host.path("home/.claude/settings.json"), settings.to_string()).unwrap();
+    let file = stage.work.join("done.txt");
+    let write = json!({ "tool": "Write", "input": { "file_path": file, "content": "x" } });
+    let end = json!([{ "text": "the end: {{tool_result}}" }]);
+    // The person's default does not go over what the run says.
+    let asks = script(&json!([[write], end]));
+    let run = stage.client.spawn(stage.choosing(&asks, json!({ "permission_mode": "ask", "allowed_tools": [] })));
+    let question = stage.question(&run, &[]);
+    stage.answer(&run, &question, json!({ "choices": ["deny"] }));
+    stage.completes(&run);
+    let plans = script(&json!([
+        [{ "tool": "Write", "input": { "file_path": "{{find:/\\S+/plans/[a-z-]+\\.md}}", "content": "1. look for the mouse" } }],
+        [{ "tool": "ExitPlanMode", "input": {} }],
+        [write],
+        end
+    ]));
+    let run = stage.client.spawn(stage.choosing(&plans, json!({ "permission_mode": "plan", "allowed_tools": [] })));
+    let plan = stage.question(&run, &[]);
+    stage.answer(&run, &plan, json!({ "choices": ["allow"] }));
+    let step = stage.question(&run, &[plan["question_id"].as_str().unwrap()]);
+    assert_eq!(step["details"]["tool"], "Write", "{step}");
+    stage.answer(&run, &step, json!({ "choices": ["deny"] }));
+    stage.completes(&run);
+    assert!(!file.exists());
+}
+
+#[test]
 fn servers_of_the_agent_ask_by_form_and_by_address() {
     let Some(stage) = Stage::usual("elicitation of claude") else { return };
     let config = json!({ "permission_mode": "ask", "allowed_tools": ["mcp__asking"], "mcp_servers": ["asking"] });

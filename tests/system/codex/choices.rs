@@ -88,6 +88,23 @@ fn directories_and_the_sandbox() {
 }
 
 #[test]
+fn what_codexs_own_configuration_allows_widens_no_sandbox() {
+    let elsewhere = elsewhere();
+    let Some(stage) = Stage::set("codex's own configuration and its sandbox") else { return };
+    let own = format!(
+        "approval_policy = \"never\"\nsandbox_mode = \"danger-full-access\"\n[sandbox_workspace_write]\nnetwork_access = true\nwritable_roots = [{:?}]\n",
+        elsewhere.path()
+    );
+    fs::create_dir_all(stage.codex_home()).unwrap();
+    fs::write(stage.codex_home().join("config.toml"), own).unwrap();
+    let command = bash(&format!("touch {}/there", elsewhere.path().display()));
+    let (_, events) = stage.completed(stage.choosing(&command, json!({ "permission_mode": "never_ask_deny" })));
+    let init = all(&events, "native").into_iter().find(|native| native["kind"] == "init").unwrap_or_else(|| panic!("{events:#?}"));
+    assert_eq!(init["data"]["sandbox"]["networkAccess"], false, "{init}");
+    assert!(!elsewhere.path().join("there").exists(), "{init}");
+}
+
+#[test]
 fn model_effort_instructions_and_web_search() {
     let Some(stage) = Stage::set("choices of codex") else { return };
     let mut request = stage.choosing("MOCK:hello", json!({ "model": "gpt-5.5", "effort": "low" }));

@@ -35,3 +35,18 @@ fn pictures_are_delivered_and_other_files_refused() {
     assert!(refusal.message.contains("application/pdf"), "{refusal:?}");
     assert_eq!(stage.mock.bodies("").len(), 1, "nothing was sent");
 }
+
+#[test]
+fn what_codex_would_not_take_is_refused_before_it_is_sent() {
+    let Some(stage) = Stage::set("lies and lengths to codex") else { return };
+    let text = json!({ "type": "text", "text": "MOCK:hello" });
+    let lie = |mime: &str| json!({ "type": "file", "mime_type": mime, "name": "mouse", "bytes_base64": "bm8gcGljdHVyZQ==" });
+    for mime in ["image/png", "image/svg+xml"] {
+        let (view, _) = stage.failed(request(&stage, json!([text, lie(mime)])), "unsupported");
+        assert!(view["error"]["message"].as_str().unwrap().contains("mouse"), "{view}");
+    }
+    let long = json!([{ "type": "text", "text": format!("MOCK:hello {}", "x".repeat(1 << 20)) }]);
+    let (view, _) = stage.failed(request(&stage, long), "prompt_too_long");
+    assert!(view["error"]["hint"].is_string(), "{view}");
+    assert_eq!(stage.mock.bodies("").len(), 0, "nothing was sent");
+}

@@ -40,6 +40,8 @@ pub enum Cut {
     Background,
     /// The run used so many tokens, more than it may.
     Tokens { used: u64, most: u64 },
+    /// The model would take another turn than the run has.
+    Turns { most: u32 },
 }
 
 impl Session {
@@ -87,6 +89,16 @@ impl Session {
                 self.end_session(now, out);
             }
             Stage::Interrupting { .. } | Stage::Ending { .. } => {}
+        }
+    }
+
+    /// Another message of the model begins. Within one turn of its own the program counts.
+    pub(super) fn judge_turns(&mut self, now: Duration, out: &mut Effects) {
+        let Some(most) = self.setup.max_turns else { return };
+        let before = self.account.turns();
+        if before > 0 && before.saturating_add(self.messages) >= most && self.cut.is_none() && self.stage == Stage::Working {
+            self.cut = Some(Cut::Turns { most });
+            self.interrupt(now, out);
         }
     }
 
@@ -139,6 +151,10 @@ impl Session {
             let message = format!("the run used {used} tokens; max_tokens allows {most}");
             return Outcome::failed(Failure::new("max_tokens", message).with_hint("raise max_tokens, or continue the session"));
         }
+        if let Some(Cut::Turns { most }) = self.cut {
+            let message = format!("the run used its {most} turns of the model");
+            return Outcome::failed(Failure::new("max_turns", message).with_hint("raise max_turns, or continue the session"));
+        }
         let Some(result) = answer else {
             if self.cut.is_some() {
                 return Outcome::stopped(partial);
@@ -151,7 +167,7 @@ impl Session {
             Some(Cut::Background) => return Outcome::stopped(partial),
             Some(Cut::Turn) if aborted => return Outcome::stopped(partial),
             // The turn ended by itself before the interrupt reached it: its result stands.
-            Some(Cut::Turn | Cut::Tokens { .. }) | None => {}
+            Some(Cut::Turn | Cut::Tokens { .. } | Cut::Turns { .. }) | None => {}
         }
         if result.is_error || aborted {
             return Outcome::failed(verdict::of_result(&result));

@@ -46,6 +46,8 @@ pub struct Setup {
     pub expand: bool,
     /// For what is left in the background after the answer.
     pub background_wait: Duration,
+    /// Of the model, in the whole run: the program counts from each message anew.
+    pub max_turns: Option<u32>,
     /// Of input that is not from a cache, and output, in the whole run.
     pub max_tokens: Option<u64>,
     /// Of a structured answer.
@@ -66,6 +68,8 @@ pub struct Session {
     /// The last result, and whether a turn began after it.
     answer: Option<Box<TurnResult>>,
     turn_open: bool,
+    /// Messages of the model that are whole, since the last result.
+    messages: u32,
     /// The program tells its state.
     tells_state: bool,
     background: usize,
@@ -91,6 +95,7 @@ impl Session {
             announced: false,
             answer: None,
             turn_open: true,
+            messages: 0,
             tells_state: false,
             background: 0,
             quiet_until: None,
@@ -198,7 +203,13 @@ impl Session {
             Incoming::Stream(stream) => {
                 if stream.parent.is_none() {
                     self.turn_began();
+                    match stream.event {
+                        StreamEvent::MessageStart(_) => self.judge_turns(now, out),
+                        StreamEvent::Usage(_) => self.messages += 1,
+                        _ => {}
+                    }
                 }
+                let events = &mut out.events;
                 if let StreamEvent::Usage(tokens) = stream.event {
                     self.account.message(tokens);
                     events.push(Event::Usage(self.account.usage()));
@@ -286,6 +297,7 @@ impl Session {
         self.mapper.turn_ended(&mut out.events);
         self.inbox.answered(result.user_message_uuids.as_deref());
         self.turn_open = false;
+        self.messages = 0;
         self.answer = Some(result);
         match self.stage {
             Stage::Interrupting { .. } => self.end_session(now, out),

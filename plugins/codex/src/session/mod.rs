@@ -98,6 +98,8 @@ pub struct Session {
     thread: Option<Thread>,
     /// The main thread's turn that runs.
     turn: Option<String>,
+    /// One that was told to end for a message and did not in its time.
+    left: Option<turn::Left>,
     /// Messages that wait for a turn to take them.
     waiting: VecDeque<Message>,
     /// Turns of subagents that run, by thread.
@@ -132,6 +134,7 @@ impl Session {
             account: Account::default(),
             thread: None,
             turn: None,
+            left: None,
             waiting: VecDeque::new(),
             children: BTreeMap::new(),
             goal: false,

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use falconer_backend::{Failure, Steering, Timing};
+use falconer_backend::{Event, Events, Failure, Severity, Steering, Timing};
 use serde_json::{Value, json};
 
 use super::{Effects, Purpose, Session, Stage};
@@ -22,6 +22,17 @@ pub struct Message {
     /// Comes back with the message when the agent gets it.
     pub id: String,
     pub input: Vec<Value>,
+}
+
+/// A turn that did not end in its time, and the message that another one was asked for with.
+#[derive(Debug)]
+pub struct Left {
+    turn: String,
+    message: Message,
+    /// It ended after all.
+    ended: bool,
+    /// The program put the message into it.
+    joined: bool,
 }
 
 impl Session {
@@ -46,6 +57,12 @@ impl Session {
         match result {
             Ok(answer) => {
                 let id = answer.get("turn").and_then(|turn| turn.get("id")).and_then(Value::as_str);
+                if self.turn.is_none()
+                    && let Some(left) = self.left.as_mut().filter(|left| Some(left.turn.as_str()) == id)
+                {
+                    left.joined = true;
+                    return self.begin_anew(out);
+                }
                 if let Some(id) = id
                     && self.turn.is_none()
                     && matches!(self.stage, Stage::Starting | Stage::Redirecting { .. } | Stage::Interrupting { .. })
@@ -63,6 +80,7 @@ impl Session {
             return;
         }
         self.turn = Some(turn);
+        self.left = None;
         match self.stage {
             Stage::Starting | Stage::Answered { .. } => {
                 self.stage = Stage::Working;
@@ -103,11 +121,17 @@ impl Session {
         if self.turn.as_deref().is_some_and(|running| running != turn.id) {
             return;
         }
-        self.turn = None;
+        let is_left = self.turn.take().is_none() && self.left.as_ref().is_some_and(|left| left.turn == turn.id);
         if let Some(thread) = &self.thread {
             self.mapper.turn_ended(&mut out.events, &thread.id);
         }
         let completed = turn.status == TurnStatus::Completed;
+        if let Some(left) = self.left.as_mut().filter(|left| is_left && !(left.joined && completed)) {
+            left.ended = true;
+            if matches!(self.stage, Stage::Starting) {
+                return self.begin_anew(out);
+            }
+        }
         match std::mem::replace(&mut self.stage, Stage::Working) {
             Stage::Redirecting { message, .. } => {
                 // The command that ran goes on without the turn; it is not what the person wants now.
@@ -184,13 +208,38 @@ impl Session {
     /// Tells the turn to end for good.
     pub(super) fn interrupt(&mut self, now: Duration, out: &mut Effects) {
         self.interrupt_turn(out);
-        self.stage = Stage::Interrupting { until: now + INTERRUPT_WAIT };
+        if let Stage::Redirecting { message, .. } = std::mem::replace(&mut self.stage, Stage::Interrupting { until: now + INTERRUPT_WAIT })
+        {
+            self.waiting.push_back(message);
+        }
+    }
+
+    /// The run is over: tells of each message that no turn took.
+    pub fn give_up(&mut self, events: &mut Events) {
+        let asked = std::mem::take(&mut self.requests).into_values().filter_map(|purpose| match purpose {
+            Purpose::Steer(message) => Some(message),
+            _ => None,
+        });
+        for message in asked.chain(self.waiting.drain(..)) {
+            let text = format!("the agent did not read the message {}: its turn was over", message.id);
+            events.push(Event::notice(Severity::Warning, "message_not_delivered", text));
+        }
     }
 
     /// The program does not end the turn it was told to end: a new one makes it do so.
     pub(super) fn redirect_anyway(&mut self, out: &mut Effects) {
         if let Stage::Redirecting { message, .. } = std::mem::replace(&mut self.stage, Stage::Working) {
+            self.left = self.turn.clone().map(|turn| Left { turn, message: message.clone(), ended: false, joined: false });
             self.start_turn(&message, out);
+        }
+    }
+
+    /// The message went into a turn that ended without it: another one is asked for.
+    fn begin_anew(&mut self, out: &mut Effects) {
+        if matches!(self.stage, Stage::Starting)
+            && let Some(left) = self.left.take_if(|left| left.ended && left.joined)
+        {
+            self.start_turn(&left.message, out);
         }
     }
 
@@ -219,6 +268,117 @@ impl Session {
                 Some(_) => self.interrupt(now, out),
                 None => self.clean_up(now, out),
             }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use falconer_backend::{Job, JsonLine, Limits, Part};
+
+    use super::*;
+    use crate::mcp::Servers;
+    use crate::order::Order;
+
+    /// A run, told what the program answers.
+    fn session(lines: &[Value], out: &mut Effects) -> Session {
+        let job = Job {
+            run_id: "run_a".to_owned(),
+            life: 1,
+            message: Vec::new(),
+            instructions: None,
+            cwd: None,
+            session: None,
+            target: None,
+            output_schema: None,
+            config: String::new(),
+            limits: Limits { wall_ms: None, idle_ms: None, ask_ms: 1, output_bytes: 1 },
+            checkpoint: None,
+        };
+        let order = Order::of(&job, &crate::config::Config::default(), Servers::default(), input::of_text("go"), None).unwrap();
+        let mut session = Session::new(order, out);
+        for line in lines {
+            tell(&mut session, line, out);
+        }
+        session
+    }
+
+    fn tell(session: &mut Session, line: &Value, out: &mut Effects) {
+        session.line(JsonLine::parse(line.to_string().as_bytes()).unwrap(), Duration::ZERO, out);
+    }
+
+    fn steering(id: &str, timing: Timing) -> Steering {
+        Steering { id: id.to_owned(), message: vec![Part::Text("more".to_owned())], timing }
+    }
+
+    /// Up to a turn `t1` that runs.
+    fn working() -> Vec<Value> {
+        vec![
+            json!({"id": 1, "result": {}}),
+            json!({"id": 2, "result": {"config": {}}}),
+            json!({"id": 3, "result": {}}),
+            json!({"id": 4, "result": {"thread": {"id": "main"}}}),
+            json!({"id": 5, "result": {"turn": {"id": "t1"}}}),
+        ]
+    }
+
+    fn undelivered(mut session: Session, mut out: Effects) -> Vec<String> {
+        session.give_up(&mut out.events);
+        let notices = out.events.pending().events.into_iter().filter_map(|event| match event {
+            Event::Notice(notice) if notice.code == "message_not_delivered" => Some(notice.message),
+            _ => None,
+        });
+        notices.collect()
+    }
+
+    #[test]
+    fn a_message_that_no_turn_took_is_told() {
+        // It waits for a thread that is never opened.
+        let mut out = Effects::default();
+        let mut early = session(&working()[..3], &mut out);
+        early.steer(&steering("m1", Timing::AfterStep), Duration::ZERO, &mut out).unwrap();
+        tell(&mut early, &json!({"id": 4, "error": {"message": "no"}}), &mut out);
+        assert!(undelivered(early, out).concat().contains("m1"));
+
+        // The turn is to end for it, and then for good.
+        let mut out = Effects::default();
+        let mut cut = session(&working(), &mut out);
+        cut.steer(&steering("m2", Timing::Now), Duration::ZERO, &mut out).unwrap();
+        cut.cancel(Duration::ZERO, &mut out);
+        assert!(undelivered(cut, out).concat().contains("m2"));
+
+        // The program is gone before it answers.
+        let mut out = Effects::default();
+        let mut gone = session(&working(), &mut out);
+        gone.steer(&steering("m3", Timing::AfterStep), Duration::ZERO, &mut out).unwrap();
+        assert!(undelivered(gone, out).concat().contains("m3"));
+    }
+
+    #[test]
+    fn a_turn_that_ends_late_takes_no_redirected_message_with_it() {
+        let late = json!({"method": "turn/completed", "params": {"threadId": "main", "turn": {"id": "t1", "status": "interrupted"}}});
+        let begun = |id: u64, turn: &str| json!({"id": id, "result": {"turn": {"id": turn}}});
+        // The old turn ends before the new one begins; or the message joined it and went with it, told in either order.
+        for lines in [
+            vec![late.clone(), begun(7, "t2")],
+            vec![begun(7, "t1"), late.clone(), begun(8, "t2")],
+            vec![late.clone(), begun(7, "t1"), begun(8, "t2")],
+        ] {
+            let mut out = Effects::default();
+            let mut session = session(&working(), &mut out);
+            session.steer(&steering("m1", Timing::Now), Duration::ZERO, &mut out).unwrap();
+            session.tick(INTERRUPT_WAIT, &mut out);
+            for line in &lines {
+                tell(&mut session, line, &mut out);
+            }
+            assert!(session.failure.is_none() && matches!(session.stage, Stage::Working), "{lines:?}: {:?}", session.failure);
+            assert_eq!(session.turn.as_deref(), Some("t2"), "{lines:?}");
+            tell(
+                &mut session,
+                &json!({"method": "turn/completed", "params": {"threadId": "main", "turn": {"id": "t2", "status": "completed"}}}),
+                &mut out,
+            );
+            assert!(matches!(session.stage, Stage::Answered { .. }), "{lines:?}");
         }
     }
 }
