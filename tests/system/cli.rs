@@ -150,6 +150,31 @@ fn check_names_what_is_missing_and_the_way_out() {
 }
 
 #[test]
+fn check_knows_the_settings_of_a_backend_and_keys_that_cannot_be_used() {
+    let host = Host::bare(
+        "[backends.claude.config]\npermission_mode = \"nonsense\"\n[backends.codex.config]\nfoo = 1\n\
+         [backends.codex.allow]\nmax_budget_usd = true\n[backends.claude.grants]\nsecrets = { ANTHROPIC_API_KEY = { env = \"SHORT\" } }\n",
+    );
+    let checked = host.command(&["check", "--json"]).env("SHORT", "dummy").output().unwrap();
+    assert_eq!(checked.status.code(), Some(1));
+    let checked: Value = serde_json::from_slice(&checked.stdout).unwrap();
+    let found = |backend: &str, subject: &str, severity: &str, word: &str| {
+        let findings = checked["findings"][format!("backend {backend}")].as_array().unwrap();
+        let told = findings.iter().any(|finding| {
+            finding["subject"] == subject
+                && finding["severity"] == severity
+                && finding.to_string().contains(word)
+                && finding["hint"].is_string()
+        });
+        assert!(told, "no {severity} of {subject} with {word}: {findings:#?}");
+    };
+    found("claude", "config", "error", "permission_mode");
+    found("claude", "secret ANTHROPIC_API_KEY", "error", "8 bytes");
+    found("codex", "config", "error", "foo");
+    found("codex", "allow max_budget_usd", "warning", "max_tokens");
+}
+
+#[test]
 fn a_wrong_configuration_is_told_with_its_line() {
     let host = Host::usual();
     for (text, place, word) in [

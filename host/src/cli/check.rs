@@ -68,6 +68,7 @@ pub async fn run(globals: &Globals, args: Args) -> ExitCode {
     let mut granted = policy.report(&client_env);
     for backend in found {
         let mut findings = vec![component(&backend)];
+        findings.extend(settings(&config, &backend));
         findings.append(&mut granted.remove(&backend.name).unwrap_or_default());
         findings.append(&mut check_programs::findings(&policy, &backend, &client_env).await);
         sections.push((format!("backend {}", backend.name), findings));
@@ -120,6 +121,39 @@ fn component(backend: &Backend) -> Finding {
             fault.hint.clone().unwrap_or_else(|| "replace the file".into()),
         ),
     }
+}
+
+/// Whether the backend takes what `config` sets for it, and knows the keys that a run may choose.
+fn settings(config: &Config, backend: &Backend) -> Vec<Finding> {
+    let Some(description) = &backend.description else { return Vec::new() };
+    let own = config.backend(&backend.name);
+    let mut findings = Vec::new();
+    // What a run has to choose by itself may be missing here.
+    let mut schema = description.config_schema.clone();
+    schema.as_object_mut().map(|schema| schema.remove("required"));
+    if let Ok(schema) = jsonschema::validator_for(&schema) {
+        for error in schema.iter_errors(&Value::Object(own.config.clone())) {
+            let place = error.instance_path().to_string();
+            let at = if place.is_empty() { String::new() } else { format!("at {place}: ") };
+            findings.push(bad(
+                "config",
+                format!("the backend does not take it: {at}{error}"),
+                format!("change [backends.{}.config]; `list_backends` shows the config_schema", backend.name),
+            ));
+        }
+    }
+    if let Some(keys) = description.config_schema.get("properties").and_then(Value::as_object) {
+        for key in own.allow.keys().filter(|key| !keys.contains_key(*key)) {
+            let known = keys.keys().map(String::as_str).collect::<Vec<_>>().join(", ");
+            findings.push(Finding {
+                severity: Severity::Warning,
+                subject: format!("allow {key}"),
+                message: "the backend has no setting of this name".into(),
+                hint: Some(format!("take it out of [backends.{}.allow], or name one of: {known}", backend.name)),
+            });
+        }
+    }
+    findings
 }
 
 fn data_dir(config: &Config) -> Finding {

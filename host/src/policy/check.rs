@@ -8,6 +8,7 @@ use std::os::unix::fs::MetadataExt;
 use camino::Utf8Path;
 
 use super::{Policy, programs, workspace};
+use crate::capability::MIN_SECRET;
 use crate::config::units::{show_duration, show_size};
 use crate::config::{Allow, Backend, Config, EnvSource, SecretSource};
 
@@ -208,6 +209,15 @@ fn secrets(config: &Config, name: &str, backend: &Backend, client_env: &BTreeMap
     for (key, source) in &backend.grants.secrets {
         let subject = format!("secret {key}");
         match source {
+            SecretSource::Env(variable) if client_env.get(variable).is_some_and(|value| (1..MIN_SECRET).contains(&value.len())) => {
+                some = true;
+                out.push(bad(
+                    Severity::Error,
+                    subject,
+                    format!("${variable} has less than {MIN_SECRET} bytes: it could not be kept out of the output, and counts as not set"),
+                    format!("take a longer one; a gateway that wants none takes any, such as `{}`", "x".repeat(MIN_SECRET)),
+                ));
+            }
             SecretSource::Env(variable) if client_env.get(variable).is_some_and(|value| !value.is_empty()) => {
                 some = true;
                 out.push(good(subject, format!("${variable} is set here")));

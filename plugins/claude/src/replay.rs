@@ -209,6 +209,16 @@ fn every_stream_ends_as_it_should() {
 }
 
 #[test]
+fn output_that_is_kept_back_is_told() {
+    let replay = Replay::of("feat-bash-bigout");
+    let told = replay.events.iter().find_map(|event| match event {
+        Event::Notice(notice) if notice.code == "output_truncated" => Some(&notice.message),
+        _ => None,
+    });
+    assert!(told.is_some_and(|text| text.contains("all 1288895 bytes") && text.contains(".txt")), "{told:?}");
+}
+
+#[test]
 fn a_command_with_its_output() {
     let replay = Replay::of("feat-bash-fail");
     let mut story = Vec::new();

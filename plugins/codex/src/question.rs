@@ -297,9 +297,9 @@ impl Open {
                 None if chosen == Some("allow") => json!({ "action": "accept", "content": {}, "_meta": null }),
                 _ => return Reply::Unsupported("the form needs `data`, an object that fits it"),
             },
-            _ if data.as_ref().is_some_and(|data| data.get("input").is_some()) => {
+            _ if answer.data.is_some() => {
                 return Reply::Unsupported(
-                    "codex takes no changed input: allow it as it stands, or deny it and say in `text` what to do instead",
+                    "codex takes no changed input, and no other `data` here: allow it as it stands, or deny it and say in `text` what to do instead",
                 );
             }
             Form::Decision => match chosen {

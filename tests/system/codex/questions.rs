@@ -79,7 +79,8 @@ fn changed_input_is_refused_and_the_question_stays() {
     let Some(stage) = Stage::set("changed input to codex") else { return };
     let run = stage.client.spawn(stage.request(&touch("as-it-stands")));
     let question = stage.question(&run);
-    stage.answer(&run, &question, json!({ "choices": ["allow"], "data": { "input": { "command": "touch other" } } }));
+    // Under whatever key: it would not be heard.
+    stage.answer(&run, &question, json!({ "choices": ["allow"], "data": { "command": "touch other" } }));
     let notice = stage.client.event(&run, "the refusal", |event| event["data"]["code"] == "reply_refused");
     assert!(notice["data"]["message"].as_str().unwrap().contains("codex takes no changed input"), "{notice}");
     let again = stage.question(&run);

@@ -1,6 +1,6 @@
 //! What tools gave back, as events: output of commands, changes of files, lists of things to do.
 
-use falconer_backend::{ChangeKind, CommandEnd, Event, Events, FileChange, ItemStatus, OutputKind, PIECE, Todo, TodoStatus};
+use falconer_backend::{ChangeKind, CommandEnd, Event, Events, FileChange, ItemStatus, OutputKind, PIECE, Severity, Todo, TodoStatus};
 use serde_json::Value;
 
 use crate::incoming::ToolResult;
@@ -23,6 +23,11 @@ pub fn command_end(events: &mut Events, result: &ToolResult, status: ItemStatus)
         None if matches!(status, ItemStatus::Succeeded | ItemStatus::Failed) => output(events, &result.id, OutputKind::Stdout, said),
         // What stands there then is said to the model, not by the command.
         None => {}
+    }
+    if let Some(size) = result.detail.get("persistedOutputSize").and_then(Value::as_u64) {
+        let path = stream("persistedOutputPath").unwrap_or("a file of its own");
+        let text = format!("claude gives only the beginning of the output of {}; all {size} bytes are in {path}", result.id);
+        events.push(Event::notice(Severity::Info, "output_truncated", text));
     }
     let exit_code = code.or((status == ItemStatus::Succeeded).then_some(0));
     events.push(Event::CommandFinished(CommandEnd { id: result.id.clone(), status, exit_code, signal: None, duration_ms: None }));
