@@ -190,48 +190,41 @@ pub const fn limits() -> Limits {
 /// What a backend has without a word in the file: a bundled one the least it needs, any other nothing.
 #[must_use]
 pub fn backend(name: &str) -> Backend {
-    let nothing = Backend {
+    match name {
+        "exec" => Backend { allow: EXEC_KEYS.iter().map(|key| ((*key).to_owned(), Allow::Any)).collect(), ..plain() },
+        "claude" => agent("claude", CLAUDE_ENV, CLAUDE_SECRETS, CLAUDE_KEYS, &[("permission_mode", CLAUDE_MODES)]),
+        "codex" => agent("codex", CODEX_ENV, CODEX_SECRETS, CODEX_KEYS, &[("permission_mode", CODEX_MODES), ("sandbox", CODEX_SANDBOXES)]),
+        _ => plain(),
+    }
+}
+
+/// A backend without a word.
+fn plain() -> Backend {
+    Backend {
         enabled: true,
         digest: None,
         config: serde_json::Map::new(),
         grants: Grants::default(),
         allow: BTreeMap::new(),
         limits: limits(),
-    };
-    match name {
-        "exec" => Backend { allow: EXEC_KEYS.iter().map(|key| ((*key).to_owned(), Allow::Any)).collect(), ..nothing },
-        "claude" => {
-            let mut allow: BTreeMap<String, Allow> = CLAUDE_KEYS.iter().map(|key| ((*key).to_owned(), Allow::Any)).collect();
-            allow.insert("permission_mode".into(), Allow::OneOf(CLAUDE_MODES.iter().map(|mode| (*mode).into()).collect()));
-            Backend {
-                grants: Grants {
-                    programs: BTreeMap::from([("claude".to_owned(), ProgramGrant::any("claude"))]),
-                    env: CLAUDE_ENV.iter().map(|key| ((*key).to_owned(), EnvSource::Client)).collect(),
-                    secrets: CLAUDE_SECRETS.iter().map(|key| ((*key).to_owned(), SecretSource::Env((*key).to_owned()))).collect(),
-                    ..Grants::default()
-                },
-                allow,
-                limits: Limits { wall: AGENT_WALL, memory: AGENT_MEMORY, ..nothing.limits },
-                ..nothing
-            }
-        }
-        "codex" => {
-            let one_of = |values: &[&str]| Allow::OneOf(values.iter().map(|value| (*value).into()).collect());
-            let mut allow: BTreeMap<String, Allow> = CODEX_KEYS.iter().map(|key| ((*key).to_owned(), Allow::Any)).collect();
-            allow.insert("permission_mode".into(), one_of(CODEX_MODES));
-            allow.insert("sandbox".into(), one_of(CODEX_SANDBOXES));
-            Backend {
-                grants: Grants {
-                    programs: BTreeMap::from([("codex".to_owned(), ProgramGrant::any("codex"))]),
-                    env: CODEX_ENV.iter().map(|key| ((*key).to_owned(), EnvSource::Client)).collect(),
-                    secrets: CODEX_SECRETS.iter().map(|key| ((*key).to_owned(), SecretSource::Env((*key).to_owned()))).collect(),
-                    ..Grants::default()
-                },
-                allow,
-                limits: Limits { wall: AGENT_WALL, memory: AGENT_MEMORY, ..nothing.limits },
-                ..nothing
-            }
-        }
-        _ => nothing,
+    }
+}
+
+/// A coding agent: its own program, its environment and keys, any value of these `keys`, and of the `choices` one that is listed.
+fn agent(program: &str, env: &[&str], secrets: &[&str], keys: &[&str], choices: &[(&str, &[&str])]) -> Backend {
+    let mut allow: BTreeMap<String, Allow> = keys.iter().map(|key| ((*key).to_owned(), Allow::Any)).collect();
+    for (key, values) in choices {
+        allow.insert((*key).to_owned(), Allow::OneOf(values.iter().map(|value| (*value).into()).collect()));
+    }
+    Backend {
+        grants: Grants {
+            programs: BTreeMap::from([(program.to_owned(), ProgramGrant::any(program))]),
+            env: env.iter().map(|name| ((*name).to_owned(), EnvSource::Client)).collect(),
+            secrets: secrets.iter().map(|name| ((*name).to_owned(), SecretSource::Env((*name).to_owned()))).collect(),
+            ..Grants::default()
+        },
+        allow,
+        limits: Limits { wall: AGENT_WALL, memory: AGENT_MEMORY, ..limits() },
+        ..plain()
     }
 }

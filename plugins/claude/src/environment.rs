@@ -5,25 +5,12 @@
 
 use std::collections::BTreeSet;
 
-use falconer_backend::Command;
+use falconer_backend::{Command, USUAL_ENV};
 
 use crate::config::Config;
 
-/// What claude and its tools can use, where it is granted.
-const USEFUL: [&str; 35] = [
-    "HOME",
-    "PATH",
-    "USER",
-    "LOGNAME",
-    "SHELL",
-    "LANG",
-    "LC_ALL",
-    "LC_CTYPE",
-    "TZ",
-    "TMPDIR",
-    "XDG_CONFIG_HOME",
-    "XDG_CACHE_HOME",
-    "XDG_DATA_HOME",
+/// What claude and its tools can use beside what all programs can, where it is granted.
+const USEFUL: [&str; 13] = [
     "CLAUDE_CONFIG_DIR",
     "ANTHROPIC_BASE_URL",
     "ANTHROPIC_MODEL",
@@ -35,15 +22,6 @@ const USEFUL: [&str; 35] = [
     "AWS_PROFILE",
     "CLOUD_ML_REGION",
     "ANTHROPIC_VERTEX_PROJECT_ID",
-    "HTTP_PROXY",
-    "HTTPS_PROXY",
-    "ALL_PROXY",
-    "NO_PROXY",
-    "http_proxy",
-    "https_proxy",
-    "no_proxy",
-    "SSL_CERT_FILE",
-    "SSL_CERT_DIR",
     "NODE_EXTRA_CA_CERTS",
     // "A sandbox is around me": as root, the program bypasses permissions only then.
     "IS_SANDBOX",
@@ -82,7 +60,7 @@ pub fn with(mut command: Command, config: &Config, servers: &BTreeSet<String>, a
             command = command.env_inherited(name);
         }
     }
-    for name in USEFUL {
+    for name in USUAL_ENV.into_iter().chain(USEFUL) {
         if named.insert(name) {
             command = command.env_if_granted(name);
         }

@@ -9,7 +9,6 @@
 mod argv;
 mod base64;
 mod config;
-mod effects;
 mod environment;
 mod incoming;
 mod map;
@@ -28,36 +27,21 @@ mod steer;
 mod usage;
 mod verdict;
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use falconer_backend::bindings::falconer::backend::blobs;
 use falconer_backend::{
-    Answer, Backend, BlobRef, Command, Draft, ExitStatus, Failure, Info, Job, JsonLines, Lines, Outbox, Outcome, PIECE, Pipe, Polled,
-    Process, Severity, Step, log, secret,
+    Answer, Backend, BlobRef, Command, Dialog, Draft, Effects, Events, ExitStatus, Failure, Info, Job, JsonLine, Outcome, PIECE, Step,
+    Talk, secret,
 };
 
 use crate::config::{Config, PermissionMode};
-use crate::effects::Effects;
 use crate::schema::Schema;
 use crate::session::{Session, Setup};
 
-/// After the program ended, how long others may keep its output open.
-const LINGER: Duration = Duration::from_secs(1);
-
 /// One run of claude.
 #[derive(Debug)]
-pub struct Claude {
-    process: Process,
-    stdin: Outbox,
-    stdout: JsonLines<Pipe>,
-    stderr: Lines<Pipe>,
-    session: Session,
-    begun: Instant,
-    /// How the program ended, and when that was seen.
-    exit: Option<(ExitStatus, Duration)>,
-    /// What `reply` and `cancel` have to tell, for the next poll.
-    pending: Effects,
-}
+pub struct Claude(Dialog<Session>);
 
 impl Backend for Claude {
     fn describe() -> Info {
@@ -103,115 +87,51 @@ impl Backend for Claude {
             schema,
         });
         let process = command.spawn()?;
-        let mut pending = Effects::default();
-        session.begin(content, &mut pending);
-        let mut run = Self {
-            stdout: JsonLines::new(process.stdout()),
-            stderr: Lines::new(process.stderr()),
-            process,
-            stdin: Outbox::new(),
-            session,
-            begun: Instant::now(),
-            exit: None,
-            pending: Effects::default(),
-        };
-        run.write(&mut pending);
-        run.pending = pending;
-        Ok(run)
+        let mut first = Effects::default();
+        session.begin(content, &mut first);
+        Ok(Self(Dialog::begin(process, session, first)))
     }
 
     fn poll(&mut self) -> Step {
-        let now = self.begun.elapsed();
-        let mut out = std::mem::take(&mut self.pending);
-        // Asked before reading: what was written before the end is then in the pipes.
-        if self.exit.is_none() {
-            self.exit = self.process.exit().map(|status| (status, now));
-        }
-        let read = self.read(now, &mut out);
-        let ended = match read {
-            Ok(ended) => ended,
-            Err(failure) => return out.events.finish(Outcome::failed(failure)),
-        };
-        self.session.tick(now, &mut out);
-        for line in out.log.drain(..) {
-            log::write(Severity::Warning, &line);
-        }
-        self.write(&mut out);
-        if out.events.is_full() {
-            return out.events.again();
-        }
-        let linger = self.exit.map(|(_, seen)| seen + LINGER);
-        let over = self.session.overdue(now) || self.exit.is_some() && (ended || linger.is_some_and(|until| now >= until));
-        if over {
-            let outcome = self.session.outcome(self.exit.map(|(status, _)| status), &mut out.events);
-            return out.events.finish(outcome);
-        }
-        match self.session.deadline().into_iter().chain(linger).min() {
-            Some(until) => {
-                out.events.pending_for(u32::try_from(until.saturating_sub(now).as_millis()).unwrap_or(u32::MAX).saturating_add(1))
-            }
-            None => out.events.pending(),
-        }
+        self.0.poll()
     }
 
     fn reply(&mut self, answer: Answer) -> Result<(), Failure> {
-        let now = self.begun.elapsed();
-        let mut out = std::mem::take(&mut self.pending);
-        let taken = match answer {
+        self.0.say(|session, now, out| match answer {
             Answer::Message(steering) => {
-                message::content(&steering.message, blob).and_then(|content| self.session.steer(steering, content, now, &mut out))
+                message::content(&steering.message, blob).and_then(|content| session.steer(steering, content, now, out))
             }
-            answer => self.session.answer(answer, now, &mut out),
-        };
-        self.write(&mut out);
-        self.pending = out;
-        taken
+            answer => session.answer(answer, now, out),
+        })
     }
 
     fn cancel(&mut self, _reason: &str) -> Result<(), Failure> {
-        let now = self.begun.elapsed();
-        let mut out = std::mem::take(&mut self.pending);
-        self.session.cancel(now, &mut out);
-        self.write(&mut out);
-        self.pending = out;
+        self.0.cancel();
         Ok(())
     }
 }
 
-impl Claude {
-    /// Reads both outputs until they are pending or the step is full; whether the standard output is at its end.
-    fn read(&mut self, now: Duration, out: &mut Effects) -> Result<bool, Failure> {
-        let mut ended = false;
-        while !out.events.is_full() {
-            match self.stdout.next_line()? {
-                Polled::Ready(line) => self.session.line(line, now, out),
-                Polled::Pending => break,
-                Polled::End => {
-                    ended = true;
-                    break;
-                }
-            }
-        }
-        while !out.events.is_full() {
-            match self.stderr.next_line()? {
-                Polled::Ready(line) => self.session.stderr(line.text(), out),
-                Polled::Pending | Polled::End => break,
-            }
-        }
-        Ok(ended)
+impl Talk for Session {
+    fn line(&mut self, line: JsonLine, now: Duration, out: &mut Effects) {
+        self.line(line, now, out);
     }
-
-    /// Writes what there is room for. A program that reads no more is about to end, and its end says more.
-    fn write(&mut self, out: &mut Effects) {
-        for line in out.lines.drain(..) {
-            self.stdin.push(line);
-        }
-        if std::mem::take(&mut out.close) {
-            self.stdin.close();
-        }
-        if let Err(failure) = self.stdin.flush(&mut self.process) {
-            log::write(Severity::Debug, &failure.message);
-        }
+    fn stderr(&mut self, text: String, out: &mut Effects) {
+        self.stderr(text, out);
+    }
+    fn tick(&mut self, now: Duration, out: &mut Effects) {
+        self.tick(now, out);
+    }
+    fn deadline(&self) -> Option<Duration> {
+        self.deadline()
+    }
+    fn overdue(&self, now: Duration) -> bool {
+        self.overdue(now)
+    }
+    fn cancel(&mut self, now: Duration, out: &mut Effects) {
+        self.cancel(now, out);
+    }
+    fn outcome(&mut self, exit: Option<ExitStatus>, events: &mut Events) -> Outcome {
+        self.outcome(exit, events)
     }
 }
 

@@ -5,10 +5,9 @@ use std::fs;
 use std::path::Path;
 use std::time::Duration;
 
-use falconer_backend::{Event, JsonLine};
+use falconer_backend::{Effects, Event, JsonLine};
 use serde_json::{Value, json};
 
-use crate::effects::Effects;
 use crate::session::{Session, Setup};
 
 const DOCUMENT: &str = include_str!("../../../docs/claude.md");

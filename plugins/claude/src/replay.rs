@@ -5,10 +5,9 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use falconer_backend::{Answer, ChangeKind, Event, ExitStatus, ItemStatus, JsonLine, Outcome, QuestionAnswer};
+use falconer_backend::{Answer, ChangeKind, Effects, Event, ExitStatus, ItemStatus, JsonLine, Outcome, QuestionAnswer};
 use serde_json::{Value, json};
 
-use crate::effects::Effects;
 use crate::session::{Session, Setup};
 
 /// What a stream left behind.

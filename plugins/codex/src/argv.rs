@@ -1,6 +1,6 @@
 //! How `codex` is started: arguments and environment.
 
-use falconer_backend::{Command, Failure, Job};
+use falconer_backend::{Command, Failure, Job, USUAL_ENV};
 use serde_json::{Value, json};
 
 use crate::config::Config;
@@ -15,34 +15,8 @@ pub const KEY_PROVIDER: &str = "openai-key";
 pub const OWN_PROVIDER: &str = "openai";
 /// Where a key is good, unless `openai_base_url` says otherwise.
 const OPENAI_URL: &str = "https://api.openai.com/v1";
-/// What codex can use, where it is granted.
-const USEFUL_ENV: [&str; 25] = [
-    "HOME",
-    "PATH",
-    "USER",
-    "LOGNAME",
-    "SHELL",
-    "LANG",
-    "LC_ALL",
-    "LC_CTYPE",
-    "TZ",
-    "TMPDIR",
-    "XDG_CONFIG_HOME",
-    "XDG_CACHE_HOME",
-    "XDG_DATA_HOME",
-    "CODEX_HOME",
-    "CODEX_SQLITE_HOME",
-    "CODEX_CA_CERTIFICATE",
-    "HTTP_PROXY",
-    "HTTPS_PROXY",
-    "ALL_PROXY",
-    "NO_PROXY",
-    "http_proxy",
-    "https_proxy",
-    "no_proxy",
-    "SSL_CERT_FILE",
-    "SSL_CERT_DIR",
-];
+/// What codex can use beside what all programs can, where it is granted.
+const USEFUL_ENV: [&str; 3] = ["CODEX_HOME", "CODEX_SQLITE_HOME", "CODEX_CA_CERTIFICATE"];
 /// What of it reaches the commands of the agent, beside `env` of the config: nothing with a key.
 const COMMAND_ENV: [&str; 11] = ["HOME", "PATH", "USER", "LOGNAME", "SHELL", "LANG", "LC_*", "TZ", "TMPDIR", "XDG_*", MARK];
 /// The mark of the run's processes.
@@ -82,7 +56,7 @@ pub fn command(job: &Job, config: &Config, servers: &Servers, available: impl Fn
     let mut named: Vec<&str> = config.env.iter().map(String::as_str).chain(servers.passed()).collect();
     named.sort_unstable();
     named.dedup();
-    for name in USEFUL_ENV.into_iter().filter(|name| !named.contains(name)) {
+    for name in USUAL_ENV.into_iter().chain(USEFUL_ENV).filter(|name| !named.contains(name)) {
         command = command.env_if_granted(name);
     }
     for name in [Key::Codex, Key::OpenAi].map(Key::name).into_iter().filter(|name| !named.contains(name) && available(name)) {

@@ -26,11 +26,10 @@ mod toml;
 mod usage;
 mod verdict;
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use falconer_backend::{
-    Answer, Backend, Draft, ExitStatus, Failure, Info, Job, JsonLines, Lines, Outbox, Outcome, Pipe, Polled, Process, Severity, Step, log,
-    secret,
+    Answer, Backend, Dialog, Draft, Effects, Events, ExitStatus, Failure, Info, Job, JsonLine, Outcome, Step, Talk, secret,
 };
 
 use crate::argv::Key;
@@ -38,25 +37,11 @@ use crate::config::Config;
 use crate::mcp::Servers;
 use crate::order::Order;
 use crate::permission::Mode;
-use crate::session::{Effects, Session};
-
-/// After the program ended, how long others may keep its output open.
-const LINGER: Duration = Duration::from_secs(1);
+use crate::session::Session;
 
 /// One run of Codex.
 #[derive(Debug)]
-pub struct Codex {
-    process: Process,
-    stdin: Outbox,
-    stdout: JsonLines<Pipe>,
-    stderr: Lines<Pipe>,
-    session: Session,
-    begun: Instant,
-    /// How the program ended, and when that was seen.
-    exit: Option<(ExitStatus, Duration)>,
-    /// What `reply` and `cancel` have to tell, for the next poll.
-    pending: Effects,
-}
+pub struct Codex(Dialog<Session>);
 
 impl Backend for Codex {
     fn describe() -> Info {
@@ -97,111 +82,51 @@ impl Backend for Codex {
         let command = argv::command(&job, &config, &servers, secret::available)?;
         let order = Order::of(&job, &config, servers, input::of(&job.message)?, Key::of(secret::available))?;
         let process = command.spawn()?;
-        let mut pending = Effects::default();
-        let session = Session::new(order, &mut pending);
-        Ok(Self {
-            stdout: JsonLines::new(process.stdout()),
-            stderr: Lines::new(process.stderr()),
-            process,
-            stdin: Outbox::new(),
-            session,
-            begun: Instant::now(),
-            exit: None,
-            pending,
-        })
+        let mut first = Effects::default();
+        let session = Session::new(order, &mut first);
+        Ok(Self(Dialog::begin(process, session, first)))
     }
 
     fn poll(&mut self) -> Step {
-        let now = self.begun.elapsed();
-        let mut out = std::mem::take(&mut self.pending);
-        // Asked before reading: what was written before the end is then in the pipes.
-        if self.exit.is_none() {
-            self.exit = self.process.exit().map(|status| (status, now));
-        }
-        let ended = match self.read(now, &mut out) {
-            Ok(ended) => ended,
-            Err(failure) => return out.events.finish(Outcome::failed(failure)),
-        };
-        self.session.tick(now, &mut out);
-        for line in out.log.drain(..) {
-            log::write(Severity::Debug, &line);
-        }
-        self.write(&mut out);
-        if out.events.is_full() {
-            return out.events.again();
-        }
-        let linger = self.exit.map(|(_, seen)| seen + LINGER);
-        let over = self.session.overdue(now) || self.exit.is_some() && (ended || linger.is_some_and(|until| now >= until));
-        if over {
-            self.session.give_up(&mut out.events);
-            let outcome = self.session.outcome(self.exit.map(|(status, _)| status));
-            return out.events.finish(outcome);
-        }
-        match self.session.deadline().into_iter().chain(linger).min() {
-            Some(until) => {
-                out.events.pending_for(u32::try_from(until.saturating_sub(now).as_millis()).unwrap_or(u32::MAX).saturating_add(1))
-            }
-            None => out.events.pending(),
-        }
+        self.0.poll()
     }
 
     fn reply(&mut self, answer: Answer) -> Result<(), Failure> {
-        let now = self.begun.elapsed();
-        let mut out = std::mem::take(&mut self.pending);
-        let taken = match answer {
-            Answer::Chosen(answer) => self.session.reply(&answer, &mut out),
-            Answer::Dismissed(dismissed) => self.session.dismiss(&dismissed.question, &mut out),
-            Answer::Message(steering) => self.session.steer(&steering, now, &mut out),
-        };
-        self.write(&mut out);
-        self.pending = out;
-        taken
+        self.0.say(|session, now, out| match answer {
+            Answer::Chosen(answer) => session.reply(&answer, out),
+            Answer::Dismissed(dismissed) => session.dismiss(&dismissed.question, out),
+            Answer::Message(steering) => session.steer(&steering, now, out),
+        })
     }
 
     fn cancel(&mut self, _reason: &str) -> Result<(), Failure> {
-        let now = self.begun.elapsed();
-        let mut out = std::mem::take(&mut self.pending);
-        self.session.cancel(now, &mut out);
-        self.write(&mut out);
-        self.pending = out;
+        self.0.cancel();
         Ok(())
     }
 }
 
-impl Codex {
-    /// Reads both outputs until they are pending or the step is full; whether the standard output is at its end.
-    fn read(&mut self, now: Duration, out: &mut Effects) -> Result<bool, Failure> {
-        let mut ended = false;
-        while !out.events.is_full() {
-            match self.stdout.next_line()? {
-                Polled::Ready(line) => self.session.line(line, now, out),
-                Polled::Pending => break,
-                Polled::End => {
-                    ended = true;
-                    break;
-                }
-            }
-        }
-        while !out.events.is_full() {
-            match self.stderr.next_line()? {
-                Polled::Ready(line) => self.session.stderr(&line.text(), out),
-                Polled::Pending | Polled::End => break,
-            }
-        }
-        Ok(ended)
+impl Talk for Session {
+    fn line(&mut self, line: JsonLine, now: Duration, out: &mut Effects) {
+        self.line(line, now, out);
     }
-
-    /// Writes what there is room for. A program that reads no more is about to end, and its end says more.
-    fn write(&mut self, out: &mut Effects) {
-        for line in out.lines.drain(..) {
-            self.stdin.push(line);
-        }
-        if std::mem::take(&mut out.close) {
-            self.stdin.close();
-        }
-        if let Err(failure) = self.stdin.flush(&mut self.process) {
-            log::write(Severity::Debug, &failure.message);
-        }
+    fn stderr(&mut self, text: String, out: &mut Effects) {
+        self.stderr(&text, out);
+    }
+    fn tick(&mut self, now: Duration, out: &mut Effects) {
+        self.tick(now, out);
+    }
+    fn deadline(&self) -> Option<Duration> {
+        self.deadline()
+    }
+    fn overdue(&self, now: Duration) -> bool {
+        self.overdue(now)
+    }
+    fn cancel(&mut self, now: Duration, out: &mut Effects) {
+        self.cancel(now, out);
+    }
+    fn outcome(&mut self, exit: Option<ExitStatus>, events: &mut Events) -> Outcome {
+        self.give_up(events);
+        self.outcome(exit)
     }
 }
 

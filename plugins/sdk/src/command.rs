@@ -3,6 +3,32 @@
 use crate::bindings::falconer::backend::process::{EnvValue, Options, StdinMode, spawn};
 use crate::{Failure, PlannedAction, PlannedCommand, Process};
 
+/// What most programs can use, where it is granted: home, language, directories, the way out to the net.
+pub const USUAL_ENV: [&str; 22] = [
+    "HOME",
+    "PATH",
+    "USER",
+    "LOGNAME",
+    "SHELL",
+    "LANG",
+    "LC_ALL",
+    "LC_CTYPE",
+    "TZ",
+    "TMPDIR",
+    "XDG_CONFIG_HOME",
+    "XDG_CACHE_HOME",
+    "XDG_DATA_HOME",
+    "HTTP_PROXY",
+    "HTTPS_PROXY",
+    "ALL_PROXY",
+    "NO_PROXY",
+    "http_proxy",
+    "https_proxy",
+    "no_proxy",
+    "SSL_CERT_FILE",
+    "SSL_CERT_DIR",
+];
+
 /// A program to start, named as the grant names it, with an argument list. There is no shell in between, and nothing is
 /// inherited that is not asked for.
 #[derive(Debug, Clone)]

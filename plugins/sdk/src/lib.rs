@@ -12,6 +12,7 @@
 //! * [`Command`] starts a granted program, [`Process`] is what it returned;
 //! * [`CommandOutput`] makes events of its output, [`Lines`] and [`JsonLines`] read it, [`Outbox`] writes its input;
 //! * [`Events`] gathers what happened and makes the [`Step`] that `poll` returns;
+//! * [`Dialog`] talks with a program in lines, as agents want it, and leaves to a [`Talk`] what is said;
 //! * [`spill`] puts values aside that are too large for an event.
 //!
 //! Nothing here blocks, and nothing here keeps time: `poll` is called when an armed source has news. The rule is in
@@ -23,6 +24,7 @@
 mod backend;
 pub mod bindings;
 mod command;
+mod dialog;
 mod event;
 mod failure;
 mod info;
@@ -46,7 +48,8 @@ pub use bindings::falconer::backend::types::{
     PlannedCommand, PlannedConnection, PriorSession, ProgramInfo, Question, QuestionAnswer, QuestionKind, Received, RemoteProof, Severity,
     Steering, Step, Stopped, Target, Timing, Todo, TodoStatus, ToolEnd, ToolStart, Usage, Withdrawal,
 };
-pub use command::Command;
+pub use command::{Command, USUAL_ENV};
+pub use dialog::{Dialog, Effects, LINGER, Talk};
 pub use json_lines::{JsonLine, JsonLines};
 pub use lines::{Line, LineBuffer, Lines, MAX_LINE, SPILL_ABOVE, Spilled};
 pub use outbox::{Outbox, Taken};

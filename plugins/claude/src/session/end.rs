@@ -2,11 +2,10 @@
 
 use std::time::Duration;
 
-use falconer_backend::{Completion, Event, Events, ExitStatus, Failure, Outcome, Severity};
+use falconer_backend::{Completion, Effects, Event, Events, ExitStatus, Failure, Outcome, Severity};
 use serde_json::Value;
 
 use super::{Session, said};
-use crate::effects::Effects;
 use crate::{outgoing, verdict};
 
 /// How long an interrupted turn may take to its result, before the session is ended.

@@ -11,10 +11,9 @@ mod tests;
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use falconer_backend::{Answer, Event, Failure, JsonLine, MessageText, NativeEvent, Severity, Steering, Timing};
+use falconer_backend::{Answer, Effects, Event, Failure, JsonLine, MessageText, NativeEvent, Severity, Steering, Timing};
 use serde_json::{Value, json};
 
-use crate::effects::Effects;
 use crate::incoming::{Asked, Asking, Incoming, Init, State, StreamEvent, TurnResult};
 use crate::map::Mapper;
 use crate::question::{Opened, Questions, refusal};

@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
-use falconer_backend::{Event, ExitStatus, ItemStatus, JsonLine, Outcome, Part, QuestionAnswer, Steering, Timing};
+use falconer_backend::{Effects, Event, ExitStatus, ItemStatus, JsonLine, Outcome, Part, QuestionAnswer, Steering, Timing};
 use serde_json::{Value, json};
 
 use super::{Replay, code, order};
-use crate::session::{Effects, Session};
+use crate::session::Session;
 
 #[test]
 fn answers_are_given_once_and_changed_input_is_refused() {

@@ -8,7 +8,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use falconer_backend::{ChangeKind, Event, ExitStatus, Job, JsonLine, Limits, Outcome, Part, Question, Steering, Timing};
+use falconer_backend::{ChangeKind, Effects, Event, ExitStatus, Job, JsonLine, Limits, Outcome, Part, Question, Steering, Timing};
 use serde_json::{Value, json};
 
 use crate::config::Config;
@@ -16,7 +16,7 @@ use crate::incoming::{Incoming, Note};
 use crate::input;
 use crate::mcp::Servers;
 use crate::order::Order;
-use crate::session::{Effects, Session};
+use crate::session::Session;
 
 const TABLE: &str = include_str!("../../../../docs/codex.md");
 

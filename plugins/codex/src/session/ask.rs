@@ -1,9 +1,9 @@
 //! Questions of the program: asked, answered once, refused where nobody is asked, taken back.
 
-use falconer_backend::{Event, Failure, QuestionAnswer, Severity, Withdrawal};
+use falconer_backend::{Effects, Event, Failure, QuestionAnswer, Severity, Withdrawal};
 use serde_json::{Value, json};
 
-use super::{Effects, Purpose, Session, Stage};
+use super::{Purpose, Session, Stage};
 use crate::incoming::Asked;
 use crate::permission::Mode;
 use crate::question::{self, Read, Reply};

@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use falconer_backend::{Completion, Event, ExitStatus, Outcome, Severity};
+use falconer_backend::{Completion, Effects, Event, ExitStatus, Outcome, Severity};
 use serde_json::{Value, json};
 
-use super::{Cut, Effects, Purpose, Session, Stage};
+use super::{Cut, Purpose, Session, Stage};
 use crate::verdict;
 
 /// How long the program may take to end what it left running.

@@ -11,7 +11,7 @@ mod turn;
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
-use falconer_backend::{Event, Events, Failure, JsonLine, Severity};
+use falconer_backend::{Effects, Event, Failure, JsonLine, Severity};
 use serde_json::Value;
 
 use crate::incoming::{Incoming, Note};
@@ -28,19 +28,6 @@ pub use turn::Message;
 const MAX_LINE_NOTICES: u32 = 50;
 /// Bytes of the standard error that are kept for the error's message.
 const MAX_STDERR: usize = 4 << 10;
-
-/// What a step has to tell, and to write.
-#[derive(Debug, Default)]
-pub struct Effects {
-    /// For the host.
-    pub events: Events,
-    /// For the program's input.
-    pub lines: Vec<String>,
-    /// The input ends after `lines`.
-    pub close: bool,
-    /// For the run's log.
-    pub log: Vec<String>,
-}
 
 /// Where the run is.
 #[derive(Debug)]

@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use falconer_backend::{Event, Failure};
+use falconer_backend::{Effects, Event, Failure};
 use serde_json::{Value, json};
 
-use super::{Effects, Purpose, Session, Stage};
+use super::{Purpose, Session, Stage};
 use crate::incoming::text;
 use crate::order::{Login, OwnConfig, Thread};
 use crate::{map, outgoing, verdict};

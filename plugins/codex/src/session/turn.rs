@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use falconer_backend::{Event, Events, Failure, Severity, Steering, Timing};
+use falconer_backend::{Effects, Event, Events, Failure, Severity, Steering, Timing};
 use serde_json::{Value, json};
 
-use super::{Effects, Purpose, Session, Stage};
+use super::{Purpose, Session, Stage};
 use crate::incoming::{Turn, TurnStatus};
 use crate::{input, verdict};
 
