@@ -86,6 +86,12 @@ pub fn args(setup: &Setup, name: &str, program: &Program, args: &[String]) -> Re
     {
         return Err(SpawnError::Denied(format!("{} arguments for `{name}`; {}", args.len(), rule(&format!("max_args = {most}")))));
     }
+    if !args.is_empty() && program.would_append() {
+        return Err(SpawnError::Denied(format!(
+            "`{name}` takes no arguments of a backend; {}",
+            rule("`{args}` does not stand before `{command}`")
+        )));
+    }
     for (at, arg) in args.iter().enumerate() {
         if arg.contains('\0') {
             return Err(SpawnError::Other(format!("argument {} for `{name}` holds a NUL, which no program can be given", at + 1)));
@@ -95,6 +101,21 @@ pub fn args(setup: &Setup, name: &str, program: &Program, args: &[String]) -> Re
         }
     }
     Ok(())
+}
+
+/// Whether a program that is for the far end is asked for it, and no other.
+pub fn far(setup: &Setup, name: &str, program: &Program, asked: bool) -> Result<(), SpawnError> {
+    match (program.is_far(), asked) {
+        (true, false) => Err(SpawnError::Denied(format!(
+            "the program `{name}` is granted for commands at a target alone ([backends.{}.grants] programs.{name} says `{{command}}` or `{{target}}`)",
+            setup.backend
+        ))),
+        (false, true) => Err(SpawnError::Denied(format!(
+            "far-end commands need a grant with `{{command}}` and `{{target}}`, and [backends.{}.grants] programs.{name} has none",
+            setup.backend
+        ))),
+        (true, true) | (false, false) => Ok(()),
+    }
 }
 
 /// The patterns are anchored already; this holds also if one were not.

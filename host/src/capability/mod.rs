@@ -8,6 +8,7 @@
 //! the run goes on. A request that breaks the contract's limits traps the component with a [`Violation`].
 
 pub mod blobs;
+mod far;
 mod grant;
 mod limits;
 mod log;
@@ -24,6 +25,7 @@ use std::sync::Arc;
 use camino::Utf8PathBuf;
 use wasmtime::component::{Resource, ResourceTable, ResourceTableError};
 
+pub use self::far::{FarEnd, Log, Prepared, Preparing};
 pub use self::log::{LOG_BYTES, RunLog};
 pub use self::news::News;
 pub use self::process::DEFAULT_LANG;
@@ -94,6 +96,8 @@ pub struct Setup {
     pub children: u32,
     /// Bytes that may be written to blobs.
     pub blob_bytes: u64,
+    /// What is asked of the far end goes here; none: the run has no target.
+    pub far: Option<Arc<dyn FarEnd>>,
     /// Filled with the blobs that this run sealed, by content: those alone it may name in an event.
     pub sealed: Sealed,
 }

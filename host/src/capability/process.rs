@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::future::Future;
+use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStringExt;
 use std::pin::Pin;
 use std::task::Poll;
@@ -15,9 +16,9 @@ use wasmtime::component::Resource;
 
 use super::news::{Bell, News};
 use super::pipe::{Reader, Writer};
-use super::{Granted, Host, RunLog, Violation, grant, limits};
+use super::{Granted, Host, Log, RunLog, Violation, grant, limits};
 use crate::contract::falconer::backend::process::{self as wit, EnvValue, ExitStatus, SpawnError, StdinMode};
-use crate::contract::falconer::backend::types::{Failure, IoError, Received};
+use crate::contract::falconer::backend::types::{Failure, FarCommand, FarWords, IoError, Received};
 use crate::tree::{self, Exit, Plan, Tree, control};
 
 /// Children that one run may start in all; their labels are remembered.
@@ -33,6 +34,8 @@ pub struct Child {
     stdin: Option<Writer>,
     stdout: Reader,
     stderr: Reader,
+    /// What the program has to say itself, and what keeps that open until it has ended.
+    log: Option<(Reader, Option<OwnedFd>)>,
     exit: ExitSource,
 }
 
@@ -99,6 +102,10 @@ impl ExitSource {
         }
     }
 
+    fn has_ended(&self) -> bool {
+        self.exit.borrow().is_some()
+    }
+
     fn get(&mut self) -> Option<Exit> {
         let known = *self.exit.borrow();
         if known.is_some() {
@@ -131,13 +138,27 @@ fn check(options: &wit::Options) -> Result<(), Violation> {
         }
     }
     limits::at_most("all environment variables together", size, limits::ENV)?;
-    if let Some(target) = &options.target {
-        limits::name("the name of a target", target)?;
+    if let Some(wit::FarAction::Run(start) | wit::FarAction::Detach(start)) = &options.far {
+        check_far(&start.command)?;
     }
     if let Some(cwd) = &options.cwd {
         limits::at_most("the working directory", cwd.len(), limits::PATH)?;
     }
     Ok(())
+}
+
+/// The limits that the contract states for a far-end command.
+fn check_far(command: &FarCommand) -> Result<(), Violation> {
+    let words = match &command.words {
+        FarWords::Args(args) => {
+            limits::items("arguments of a far-end command", args.len())?;
+            args.iter().map(|arg| arg.len() + 1).sum()
+        }
+        FarWords::Shell(line) => line.len(),
+    };
+    limits::items("variables of a far-end command", command.env.len())?;
+    let env: usize = command.env.iter().map(|(name, value)| name.len() + value.len() + 2).sum();
+    limits::at_most("a far-end command", words + env + command.cwd.as_ref().map_or(0, String::len), limits::ARGS)
 }
 
 impl Granted {
@@ -199,16 +220,11 @@ impl Granted {
     }
 
     /// Judges and starts. The pipes are not registered yet.
-    async fn start(&mut self, options: wit::Options, open: usize) -> Result<tree::Child, SpawnError> {
+    async fn start(&mut self, options: wit::Options, open: usize) -> Result<(tree::Child, Option<Log>), SpawnError> {
         let setup = &self.setup;
         let (program, path) = grant::program(setup, &options.program)?;
-        if options.command.is_some() || options.target.is_some() {
-            return Err(SpawnError::Denied(format!(
-                "far-end commands and targets need a grant with `{{command}}` or `{{target}}`, and programs.{} has none",
-                options.program
-            )));
-        }
         grant::args(setup, &options.program, program, &options.args)?;
+        grant::far(setup, &options.program, program, options.far.is_some())?;
         if self.labels.contains(&options.label) {
             return Err(SpawnError::Limit(format!("the label `{}` is in use", options.label)));
         }
@@ -219,7 +235,16 @@ impl Granted {
                 setup.backend, setup.children
             )));
         }
-        let env = self.env(options.env).await?;
+        let mut env = self.env(options.env).await?;
+        let far = match (&setup.far, options.far) {
+            (Some(far), Some(action)) => Some(far.prepare(options.label.clone(), action).await?),
+            (None, Some(_)) => return Err(SpawnError::Denied("the run has no target".into())),
+            (_, None) => None,
+        };
+        for (name, value) in far.iter().flat_map(|far| &far.env) {
+            env.retain(|(known, _)| known != name.as_str());
+            env.push((name.into(), value.clone()));
+        }
         let cwd = options.cwd.or_else(|| setup.cwd.as_ref().map(|cwd| cwd.as_str().to_owned()));
         let workspaces: Vec<_> = setup.grant.workspaces.iter().chain(&setup.workspaces).cloned().collect();
         let backend = setup.backend.clone();
@@ -230,14 +255,14 @@ impl Granted {
         let cwd = opened.await.map_err(|error| SpawnError::Other(error.to_string()))??;
         let plan = Plan {
             program: path.to_owned(),
-            args: program.first.iter().chain(&options.args).map(Into::into).collect(),
+            args: program.arguments(&options.args, far.as_ref()),
             env,
             cwd: Some(cwd),
             stdin: matches!(options.stdin, StdinMode::Piped),
         };
         let child = setup.tree.spawn(plan).await.map_err(refusal)?;
         self.labels.insert(options.label);
-        Ok(child)
+        Ok((child, far.map(|far| far.log)))
     }
 }
 
@@ -264,12 +289,12 @@ impl wit::Host for Host {
             return Ok(Err(SpawnError::Denied("nothing may be asked of the host here".into())));
         };
         let label = options.label.clone();
-        let child = match granted.start(options, open).await {
-            Ok(child) => child,
+        let (child, own) = match granted.start(options, open).await {
+            Ok(started) => started,
             Err(error) => return Ok(Err(error)),
         };
         let (tree, news, pid) = (granted.setup.tree.clone(), &granted.news, child.pid);
-        match hold(label, child, &tree, news, &self.log) {
+        match hold(label, child, own, &tree, news, &self.log) {
             Ok(child) => {
                 let kept = self.keep(child);
                 if kept.is_err() {
@@ -287,14 +312,19 @@ impl wit::Host for Host {
 }
 
 /// Registers its pipes; all sources are armed.
-fn hold(label: String, child: tree::Child, tree: &Tree, news: &News, log: &RunLog) -> std::io::Result<Child> {
+fn hold(label: String, child: tree::Child, own: Option<Log>, tree: &Tree, news: &News, log: &RunLog) -> std::io::Result<Child> {
     let runtime = tree.handle();
+    let own = match own {
+        Some(own) => Some((Reader::new(own.reader, runtime, news, log.secrets().stream())?, Some(own.held))),
+        None => None,
+    };
     Ok(Child {
         label,
         pid: child.pid,
         stdin: child.stdin.map(|fd| Writer::new(fd, runtime, news)).transpose()?,
         stdout: Reader::new(child.stdout, runtime, news, log.secrets().stream())?,
         stderr: Reader::new(child.stderr, runtime, news, log.secrets().stream())?,
+        log: own,
         exit: ExitSource::new(child.exit, news),
         tree: tree.clone(),
     })
@@ -311,6 +341,16 @@ impl wit::HostChild for Host {
 
     fn read_stderr(&mut self, child: Resource<Child>, max: u32) -> wasmtime::Result<Received> {
         Ok(self.table.get_mut(&child)?.stderr.read(max))
+    }
+
+    fn read_log(&mut self, child: Resource<Child>, max: u32) -> wasmtime::Result<Received> {
+        let child = self.table.get_mut(&child)?;
+        let Some((log, held)) = &mut child.log else { return Ok(Received::End) };
+        // Nobody else will open it.
+        if held.is_some() && child.exit.has_ended() {
+            *held = None;
+        }
+        Ok(log.read(max))
     }
 
     fn write_stdin(&mut self, child: Resource<Child>, bytes: Vec<u8>) -> wasmtime::Result<Result<u32, IoError>> {

@@ -285,7 +285,7 @@ impl Policy {
             "path": program.and_then(|program| program.path.as_ref().ok()),
             "args": args,
             "cwd": command.cwd,
-            "command": command.command,
+            "command": command.command.as_ref().map(far_words),
         });
         let verdict = match program {
             None => Err(format!("backends.{backend}.grants.programs: `{}` is not granted", command.program)),
@@ -362,6 +362,19 @@ impl Policy {
     pub fn report_host(&self) -> Vec<Finding> {
         check::host(self.config())
     }
+}
+
+/// A far-end command as it is shown.
+fn far_words(command: &wit::FarCommand) -> Value {
+    let words = match &command.words {
+        wit::FarWords::Args(args) => json!({ "args": args }),
+        wit::FarWords::Shell(line) => json!({ "shell": line }),
+    };
+    let mut shown = json!({ "cwd": command.cwd, "env": command.env.iter().map(|(name, _)| name).collect::<Vec<_>>() });
+    if let (Some(shown), Value::Object(words)) = (shown.as_object_mut(), words) {
+        shown.extend(words);
+    }
+    shown
 }
 
 /// A path that may be judged: absolute, and not longer than Linux takes.

@@ -224,7 +224,7 @@ fn a_plan_is_judged_by_the_grants() {
                 program: "sh".into(),
                 args: vec![],
                 cwd: None,
-                command: Some(vec!["ls".into()]),
+                command: Some(wit::FarCommand { words: wit::FarWords::Args(vec!["ls".into()]), cwd: None, env: Vec::new() }),
             }),
             "no rule for far-end commands",
         ),

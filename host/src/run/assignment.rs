@@ -11,7 +11,7 @@ use tokio::sync::{OwnedMutexGuard, OwnedSemaphorePermit, mpsc};
 
 use super::live::{Control, Live};
 use crate::backend::Backend;
-use crate::capability::{Grant, RunLog};
+use crate::capability::{FarEnd, Grant, RunLog};
 use crate::config;
 use crate::contract::falconer::backend::types as wit;
 use crate::fault::Fault;
@@ -45,6 +45,8 @@ pub struct Assignment {
     pub backend: Arc<Backend>,
     /// What the backend may touch.
     pub grant: Arc<Grant>,
+    /// The way to its target; none: it has none.
+    pub far: Option<Arc<dyn FarEnd>>,
     /// Directories besides the grant's: the client's own.
     pub workspaces: Vec<Utf8PathBuf>,
     /// What the client's hello brought.

@@ -382,7 +382,7 @@ fn conclude(
 ) -> Ending {
     let mut partial = Completion { text: last_message, structured: None };
     let mut outcome = last.outcome;
-    if let Some(wit::Outcome::Stopped(stopped)) = &mut outcome {
+    if let Some(wit::Outcome::Stopped(stopped) | wit::Outcome::Lost(wit::Lost { stopped, .. })) = &mut outcome {
         let state = stopped.remote.map(|proof| match proof {
             wit::RemoteProof::Confirmed => "confirmed",
             wit::RemoteProof::Unreachable => "unreachable",
@@ -399,6 +399,18 @@ fn conclude(
         let names = if names.is_empty() { String::new() } else { format!(": {}", names.join(", ")) };
         let error = Fault::new(code::STOP_UNVERIFIED, format!("it is not proven that nothing of the run lives: {reason}{names}"))
             .hint("look on the machine and end by hand what is left");
+        return Ending::Lost { error, partial, receipt: Some(receipt) };
+    }
+    if let Some(wit::Outcome::Lost(lost)) = outcome {
+        return Ending::Lost { error: from_failure(lost.failure), partial, receipt: Some(receipt) };
+    }
+    // What was started at the far end is a part of the run: while it may live there, nothing else is true.
+    if let Some(far) = receipt.far_end.as_ref().filter(|far| far.state != "confirmed") {
+        let state = &far.state;
+        let detail = far.detail.as_ref().map(|detail| format!(": {detail}")).unwrap_or_default();
+        let error =
+            Fault::new(code::STOP_UNVERIFIED, format!("it is not proven that nothing of the run lives at the far end ({state}{detail})"))
+                .hint("cancel_run looks again; or look there and end by hand what is left");
         return Ending::Lost { error, partial, receipt: Some(receipt) };
     }
     let asked = matches!(cause, Cause::Requested | Cause::Parent | Cause::Shutdown);

@@ -174,6 +174,7 @@ impl Supervisor {
             log: assignment.log.clone(),
             children: limits.children,
             blob_bytes: limits.output,
+            far: assignment.far,
             sealed: sealed.clone(),
         });
         let now = Instant::now();

@@ -5,7 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use falconer_backend::{Answer, ChangeKind, Effects, Event, ExitStatus, ItemStatus, JsonLine, Outcome, QuestionAnswer};
+use falconer_backend::{Answer, ChangeKind, Effects, Event, ExitStatus, ItemStatus, JsonLine, Lost, Outcome, QuestionAnswer};
 use serde_json::{Value, json};
 
 use crate::session::{Session, Setup};
@@ -77,13 +77,14 @@ impl Replay {
             Outcome::Completed(_) => "completed",
             Outcome::Failed(failure) | Outcome::Rejected(failure) => &failure.code,
             Outcome::Stopped(_) => "stopped",
+            Outcome::Lost(_) => "lost",
         }
     }
 
     fn text(&self) -> &str {
         match &self.outcome {
             Outcome::Completed(done) => done.text.as_deref().unwrap_or_default(),
-            Outcome::Stopped(stopped) => stopped.partial.text.as_deref().unwrap_or_default(),
+            Outcome::Stopped(stopped) | Outcome::Lost(Lost { stopped, .. }) => stopped.partial.text.as_deref().unwrap_or_default(),
             Outcome::Failed(failure) | Outcome::Rejected(failure) => &failure.message,
         }
     }

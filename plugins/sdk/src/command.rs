@@ -1,6 +1,6 @@
 //! Starting a granted program.
 
-use crate::bindings::falconer::backend::process::{EnvValue, Options, StdinMode, spawn};
+use crate::bindings::falconer::backend::process::{EnvValue, FarAction, Options, StdinMode, spawn};
 use crate::{Failure, PlannedAction, PlannedCommand, Process};
 
 /// What most programs can use, where it is granted: home, language, directories, the way out to the net.
@@ -47,8 +47,7 @@ impl Command {
                 label: if label.is_empty() { "program".to_owned() } else { label },
                 program,
                 args: Vec::new(),
-                command: None,
-                target: None,
+                far: None,
                 env: Vec::new(),
                 cwd: None,
                 stdin: StdinMode::Null,
@@ -108,17 +107,10 @@ impl Command {
         self.variable(name, EnvValue::Secret(secret.into()))
     }
 
-    /// A far-end command: an argument list, put where the grant says `{command}`.
+    /// What is to be done at the job's target, put where the grant says `{command}`.
     #[must_use]
-    pub fn far_command<S: Into<String>>(mut self, command: impl IntoIterator<Item = S>) -> Self {
-        self.options.command = Some(command.into_iter().map(Into::into).collect());
-        self
-    }
-
-    /// The target of the inventory, put where the grant says `{target}`.
-    #[must_use]
-    pub fn target(mut self, name: impl Into<String>) -> Self {
-        self.options.target = Some(name.into());
+    pub fn far(mut self, action: FarAction) -> Self {
+        self.options.far = Some(action);
         self
     }
 
@@ -136,7 +128,10 @@ impl Command {
             program: self.options.program.clone(),
             args: self.options.args.clone(),
             cwd: self.options.cwd.clone(),
-            command: self.options.command.clone(),
+            command: match &self.options.far {
+                Some(FarAction::Run(start) | FarAction::Detach(start)) => Some(start.command.clone()),
+                Some(FarAction::Attach(_) | FarAction::End(_)) | None => None,
+            },
         })
     }
 

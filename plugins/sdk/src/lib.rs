@@ -40,13 +40,13 @@ mod step;
 
 pub use backend::{Backend, Run};
 pub use bindings::falconer::backend::log;
-pub use bindings::falconer::backend::process::{ExitStatus, Signal};
+pub use bindings::falconer::backend::process::{ExitStatus, FarAction, FarEnd, FarPlace, FarStart, Signal};
 pub use bindings::falconer::backend::secret;
 pub use bindings::falconer::backend::types::{
     Abilities, Answer, Artifact, BlobRef, ChangeKind, Choice, CommandChunk, CommandEnd, CommandStart, Completion, Draft, Event, Failure,
-    FileChange, Info, ItemStatus, Job, Limits, MessageText, NativeEvent, Next, Notice, Outcome, OutputKind, Part, PlannedAction,
-    PlannedCommand, PlannedConnection, PriorSession, ProgramInfo, Question, QuestionAnswer, QuestionKind, Received, RemoteProof, Severity,
-    Steering, Step, Stopped, Target, Timing, Todo, TodoStatus, ToolEnd, ToolStart, Usage, Withdrawal,
+    FarCommand, FarWords, FileChange, Info, ItemStatus, Job, Limits, Lost, MessageText, NativeEvent, Next, Notice, Outcome, OutputKind,
+    Part, PlannedAction, PlannedCommand, PlannedConnection, PriorSession, ProgramInfo, Question, QuestionAnswer, QuestionKind, Received,
+    RemoteProof, Severity, Steering, Step, Stopped, Target, Timing, Todo, TodoStatus, ToolEnd, ToolStart, Usage, Withdrawal,
 };
 pub use command::{Command, USUAL_ENV};
 pub use dialog::{Dialog, Effects, LINGER, Talk};
@@ -54,5 +54,5 @@ pub use json_lines::{JsonLine, JsonLines};
 pub use lines::{Line, LineBuffer, Lines, MAX_LINE, SPILL_ABOVE, Spilled};
 pub use outbox::{Outbox, Taken};
 pub use output::{CommandOutput, Cut};
-pub use process::{PIECE, Pipe, Polled, Process, Sink, Source};
+pub use process::{LogPipe, PIECE, Pipe, Polled, Process, Sink, Source};
 pub use step::{Events, MAX_EVENTS, SOFT_BYTES};

@@ -1,6 +1,6 @@
 //! Making outcomes.
 
-use crate::{Completion, Failure, Outcome, RemoteProof, Stopped};
+use crate::{Completion, Failure, Lost, Outcome, RemoteProof, Stopped};
 
 impl Completion {
     /// A result of text alone.
@@ -36,5 +36,10 @@ impl Outcome {
     /// It was stopped; this is what is known of the far end. Only after `cancel`.
     pub fn stopped_remotely(remote: RemoteProof, detail: impl Into<String>, partial: Completion) -> Self {
         Self::Stopped(Stopped { remote: Some(remote), detail: Some(detail.into()), partial })
+    }
+
+    /// What became of the work at the far end cannot be known: why, and how far it is known.
+    pub fn lost(failure: Failure, remote: RemoteProof, detail: impl Into<String>, partial: Completion) -> Self {
+        Self::Lost(Lost { failure, stopped: Stopped { remote: Some(remote), detail: Some(detail.into()), partial } })
     }
 }

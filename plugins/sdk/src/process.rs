@@ -81,6 +81,12 @@ impl Process {
         self.output(OutputKind::Stderr)
     }
 
+    /// What it has to say itself, apart from what it passes on: where its grant says `{log}`.
+    #[must_use]
+    pub fn log(&self) -> LogPipe {
+        LogPipe { child: Rc::clone(&self.child) }
+    }
+
     /// How it ended; none while it lives. Its pipes may still hold bytes, and others may still write into them.
     #[must_use]
     pub fn exit(&self) -> Option<ExitStatus> {
@@ -139,6 +145,18 @@ impl Source for Pipe {
             OutputKind::Stdout => self.child.read_stdout(max),
             OutputKind::Stderr => self.child.read_stderr(max),
         }
+    }
+}
+
+/// What a program has to say itself.
+#[derive(Debug, Clone)]
+pub struct LogPipe {
+    child: Rc<host::Child>,
+}
+
+impl Source for LogPipe {
+    fn read(&mut self, max: u32) -> Received {
+        self.child.read_log(max)
     }
 }
 

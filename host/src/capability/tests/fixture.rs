@@ -15,8 +15,7 @@ pub fn options(label: &str, script: &str) -> Options {
         label: label.into(),
         program: "sh".into(),
         args: vec!["-c".into(), script.into()],
-        command: None,
-        target: None,
+        far: None,
         env: Vec::new(),
         cwd: None,
         stdin: StdinMode::Null,
@@ -58,6 +57,7 @@ impl Fixture {
             log: RunLog::open(&dir.join("run.log"), Vec::new()),
             children: 4,
             blob_bytes: 1024 * 1024,
+            far: None,
             sealed: Sealed::default(),
         };
         change(&mut setup);

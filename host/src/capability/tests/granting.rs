@@ -2,6 +2,7 @@
 
 use super::fixture::{borrowed, program};
 use super::*;
+use crate::contract::falconer::backend::process::{FarAction, FarEnd};
 
 fn grant(setup: &mut Setup) -> &mut Grant {
     Arc::make_mut(&mut setup.grant)
@@ -23,7 +24,7 @@ async fn only_granted_programs_run() {
             other => panic!("{other:?}"),
         }
     }
-    let why = run.denied(Options { command: Some(vec!["ls".into()]), ..options("one", "") }).await;
+    let why = run.denied(Options { far: Some(FarAction::End(FarEnd { grace_s: 1 })), ..options("one", "") }).await;
     assert!(why.contains("{command}"), "{why}");
     assert!(!run.tree.is_alive());
 }

@@ -21,6 +21,7 @@ use crate::fault::{Fault, code};
 use crate::id::{RunId, SessionId};
 use crate::ledger::{EventRow, KeyRow, LedgerError, Op, RunRow, RunUpdate, SessionRow};
 use crate::policy::Place;
+use crate::policy::inventory::{Selected, Selection};
 use crate::run::assignment::{Assignment, Permits, Turn};
 use crate::run::event::EventType;
 use crate::run::limits::{asked, can_be_held};
@@ -165,7 +166,7 @@ impl Manager {
         let backend = self.usable(&request.backend).await?;
         let abilities = backend.description.as_ref().map_or_else(wit::Abilities::empty, |description| description.abilities);
         let parent = self.parent(caller)?;
-        no_target(&request, &backend)?;
+        let target = self.target(&request, &backend)?;
         let able = |flag, what: &str| {
             if abilities.contains(flag) {
                 Ok(())
@@ -192,7 +193,8 @@ impl Manager {
             (None, None) => caller.cwd.clone(),
         };
         let cwd = policy.cwd(&backend.name, request.cwd.as_deref(), client.as_deref())?;
-        if cwd.is_none() && !policy.grant(&backend.name).programs.is_empty() {
+        let here = !abilities.contains(wit::Abilities::TARGETS);
+        if here && cwd.is_none() && !policy.grant(&backend.name).programs.is_empty() {
             return Err(Fault::new(code::CWD_REQUIRED, "the run needs a working directory, and the client's own cannot be one")
                 .hint("give `cwd`: an absolute directory inside a granted workspace"));
         }
@@ -226,7 +228,7 @@ impl Manager {
             instructions,
             cwd: cwd.as_ref().map(ToString::to_string),
             session: prior,
-            target: None,
+            target,
             output_schema: output_schema.as_ref().map(ToString::to_string),
             config: config.to_string(),
             limits: wit::Limits {
@@ -239,6 +241,31 @@ impl Manager {
         };
         let workspaces = client.into_iter().collect();
         Ok(Accepted { request, backend, session, job, inputs: parts.inputs, limits, output_schema, workspaces, parent })
+    }
+
+    /// Where the run is to work, if its backend works at targets.
+    fn target(&self, request: &SpawnRequest, backend: &Backend) -> Result<Option<wit::Target>, Fault> {
+        let abilities = backend.description.as_ref().map_or_else(wit::Abilities::empty, |description| description.abilities);
+        let asked =
+            Selection { target: request.target.as_deref(), targets: request.targets.as_deref(), tag: request.target_tag.as_deref() };
+        if !abilities.contains(wit::Abilities::TARGETS) {
+            if asked == Selection::default() {
+                return Ok(None);
+            }
+            return Err(Fault::new(code::UNSUPPORTED, format!("backend `{}` runs on this machine only and takes no target", backend.name))
+                .hint("leave `target`, `targets` and `target_tag` out; list_targets shows where others can run"));
+        }
+        let inventory = self.policy().inventory();
+        let target = match inventory.select(&asked)? {
+            Selected::One(target) => target,
+            Selected::Many(_) | Selected::Nothing => {
+                return Err(Fault::new(code::INVALID_ARGUMENT, format!("backend `{}` needs a target", backend.name))
+                    .hint("give `target`; list_targets shows the names"));
+            }
+        };
+        // Whether it can be reached at all is said now.
+        inventory.way(&target.name)?;
+        Ok(Some(wit::Target { name: target.name.clone(), tags: target.tags.clone(), settings: "{}".into() }))
     }
 
     async fn usable(&self, name: &str) -> Result<Arc<Backend>, Fault> {
@@ -298,7 +325,7 @@ impl Manager {
             digest: accepted.backend.digest.clone(),
             role: request.role.clone(),
             cwd: accepted.job.cwd.clone(),
-            target: None,
+            target: accepted.job.target.as_ref().map(|target| target.name.clone()),
             life: 1,
             status: Status::Queued.word().to_owned(),
             created_at: Millis::now(),
@@ -336,6 +363,7 @@ impl Manager {
             turn,
             grant: self.policy().grant(&backend.name),
             backend,
+            far: None,
             workspaces,
             client_env: caller.env.clone(),
             inputs,
@@ -428,12 +456,4 @@ fn ops_of(session: &SessionRow, row: &RunRow, forked_from: Option<&str>, key: Op
         ops.insert(0, Op::PutKey(KeyRow { key: key.to_owned(), arguments: arguments.to_owned(), outcome, created_at: row.created_at }));
     }
     ops
-}
-
-fn no_target(request: &SpawnRequest, backend: &Backend) -> Result<(), Fault> {
-    if request.target.is_some() || request.targets.is_some() || request.target_tag.is_some() {
-        return Err(Fault::new(code::UNSUPPORTED, format!("backend `{}` runs on this machine only and takes no target", backend.name))
-            .hint("leave `target`, `targets` and `target_tag` out; list_targets shows where others can run"));
-    }
-    Ok(())
 }

@@ -8,7 +8,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use falconer_backend::{ChangeKind, Effects, Event, ExitStatus, Job, JsonLine, Limits, Outcome, Part, Question, Steering, Timing};
+use falconer_backend::{ChangeKind, Effects, Event, ExitStatus, Job, JsonLine, Limits, Lost, Outcome, Part, Question, Steering, Timing};
 use serde_json::{Value, json};
 
 use crate::config::Config;
@@ -223,13 +223,14 @@ fn code(outcome: &Outcome) -> &str {
         Outcome::Completed(_) => "completed",
         Outcome::Failed(failure) | Outcome::Rejected(failure) => &failure.code,
         Outcome::Stopped(_) => "stopped",
+        Outcome::Lost(_) => "lost",
     }
 }
 
 fn text(outcome: &Outcome) -> &str {
     match outcome {
         Outcome::Completed(done) => done.text.as_deref().unwrap_or_default(),
-        Outcome::Stopped(stopped) => stopped.partial.text.as_deref().unwrap_or_default(),
+        Outcome::Stopped(stopped) | Outcome::Lost(Lost { stopped, .. }) => stopped.partial.text.as_deref().unwrap_or_default(),
         Outcome::Failed(failure) | Outcome::Rejected(failure) => &failure.message,
     }
 }
