@@ -162,6 +162,8 @@ pub mod code {
     pub const TARGET_UNAVAILABLE: &str = "target_unavailable";
     /// The network rule refuses the address.
     pub const ADDRESS_NOT_ALLOWED: &str = "address_not_allowed";
+    /// What a program for the far end needs on this machine could not be made.
+    pub const FAR_UNPREPARED: &str = "far_unprepared";
     /// The name of a machine leads to no address.
     pub const HOST_NOT_FOUND: &str = "host_not_found";
     /// The program is not granted.

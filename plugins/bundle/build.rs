@@ -8,7 +8,7 @@ use falconer_compile::{components, variable};
 use sha2::{Digest, Sha256};
 
 /// Name of the backend and of its folder, its library and its file.
-const BACKENDS: [&str; 3] = ["claude", "codex", "exec"];
+const BACKENDS: [&str; 4] = ["claude", "codex", "exec", "ssh"];
 /// Embedded beside them: what the demo calls back.
 const SPINNER: &str = "spinner";
 

@@ -9,6 +9,8 @@ use std::future::Future;
 use std::os::fd::OwnedFd;
 use std::pin::Pin;
 
+use camino::Utf8PathBuf;
+
 use crate::contract::falconer::backend::process::{FarAction, SpawnError};
 
 use super::Program;
@@ -25,8 +27,8 @@ pub type Preparing<'a> = Pin<Box<dyn Future<Output = Result<Prepared, SpawnError
 
 /// Judges what is asked of the far end, and makes it ready. One for each run that has a target.
 pub trait FarEnd: Send + Sync {
-    /// `denied` with the rule; `other` where the target cannot be reached from here (a name that leads nowhere).
-    fn prepare(&self, label: String, action: FarAction) -> Preparing<'_>;
+    /// `program` is where the child's program is. An error is `far` with the rule's code, and where the target cannot be reached from here (a name that leads nowhere).
+    fn prepare(&self, label: String, program: Utf8PathBuf, action: FarAction) -> Preparing<'_>;
 }
 
 /// What a child for the far end is started with.

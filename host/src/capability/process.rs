@@ -237,7 +237,7 @@ impl Granted {
         }
         let mut env = self.env(options.env).await?;
         let far = match (&setup.far, options.far) {
-            (Some(far), Some(action)) => Some(far.prepare(options.label.clone(), action).await?),
+            (Some(far), Some(action)) => Some(far.prepare(options.label.clone(), path.to_owned(), action).await?),
             (None, Some(_)) => return Err(SpawnError::Denied("the run has no target".into())),
             (_, None) => None,
         };

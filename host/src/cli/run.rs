@@ -82,7 +82,7 @@ pub struct Args {
     /// Print the run's id and go; it goes on without this command.
     #[arg(long)]
     pub detach: bool,
-    /// For `exec` the program and its arguments; for other backends the prompt.
+    /// For `exec` and `ssh` the program and its arguments; for other backends the prompt.
     #[arg(last = true, value_name = "ARGS")]
     pub args: Vec<String>,
 }
@@ -191,6 +191,12 @@ fn request(args: Args) -> Result<SpawnRequest, Fault> {
         if args.backend == "exec" {
             config.insert("program".to_owned(), json!(program));
             config.insert("args".to_owned(), json!(rest));
+        } else if args.backend == "ssh" {
+            config.insert("command".to_owned(), json!(args.args));
+            // Nobody there reads a prompt; it is what the command reads.
+            if let Some(input) = prompt.take() {
+                config.insert("stdin".to_owned(), json!(input));
+            }
         } else if prompt.is_none() {
             prompt = Some(args.args.join(" "));
         } else {

@@ -45,6 +45,9 @@ pub const DRAIN: Bound<Duration> = bound(ms(200), s(0), s(10));
 /// `[stop] prove`
 pub const PROVE: Bound<Duration> = bound(s(5), ms(100), s(60));
 
+/// `[network] connect`: some machines look up who calls before they say a word.
+pub const CONNECT: Bound<Duration> = bound(s(15), s(1), s(5 * MINUTE));
+
 /// `[host] runs`
 pub const HOST_RUNS: Bound<u32> = bound(64, 1, 100_000);
 /// `[host] queued`
@@ -146,7 +149,7 @@ const CODEX_SANDBOXES: &[&str] = &["read_only", "workspace_write"];
 const CODEX_KEYS: &[&str] = &["model", "effort", "max_turns", "max_tokens", "add_dirs", "mcp_servers"];
 
 /// The backends that are inside the program.
-pub const BUNDLED: &[&str] = &["claude", "codex", "exec"];
+pub const BUNDLED: &[&str] = &["claude", "codex", "exec", "ssh"];
 
 /// `[client]`
 pub const fn client() -> Client {

@@ -4,15 +4,17 @@
 
 use std::net::IpAddr;
 use std::ops::Range;
+use std::time::Duration;
 
 use ipnet::{IpNet, Ipv4Net};
 use serde::{Serialize, Serializer};
 
+use super::defaults::CONNECT;
 use super::document::Section;
 use super::pattern::Pattern;
 
 /// `[network]`
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Network {
     /// Only these, also where the built-in list blocks them; none: any that nothing blocks. An empty list is "none at all".
     #[serde(serialize_with = "some_ranges")]
@@ -22,6 +24,14 @@ pub struct Network {
     pub block: Vec<IpNet>,
     /// Patterns for names that only a jump host looks up; none: any name of the inventory.
     pub jump_names: Option<Vec<Pattern>>,
+    /// How long connecting may take, to the end of the key exchange.
+    pub connect: Duration,
+}
+
+impl Default for Network {
+    fn default() -> Self {
+        Self { allow: None, block: Vec::new(), jump_names: None, connect: CONNECT.default }
+    }
 }
 
 fn ranges<S: Serializer>(ranges: &[IpNet], serializer: S) -> Result<S::Ok, S::Error> {
@@ -49,12 +59,13 @@ pub(super) fn read(top: &Section<'_, '_>) -> Network {
         });
         read.collect()
     });
+    let connect = section.duration("connect", CONNECT).unwrap_or(CONNECT.default);
     section.close(|key| match key {
         "allow_ips" | "allow_cidrs" | "allowed" => Some("write `allow = [\"10.0.0.0/8\"]`".into()),
         "block_ips" | "block_cidrs" | "deny" | "blocked" => Some("write `block = [\"10.0.0.0/8\"]`".into()),
         _ => None,
     });
-    Network { allow, block, jump_names }
+    Network { allow, block, jump_names, connect }
 }
 
 fn range(section: &Section<'_, '_>, text: &str, span: Range<usize>) -> Option<IpNet> {

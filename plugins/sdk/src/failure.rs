@@ -32,6 +32,7 @@ impl Failure {
             SpawnError::NotFound(what) => Self::new("program_not_found", what)
                 .with_hint("install it, or name its path under grants.programs in falconer.toml; `falconer check` shows what is found"),
             SpawnError::Limit(what) => Self::new("spawn_limit", format!("{program} was not started: {what}")),
+            SpawnError::Far(failure) => failure,
             SpawnError::Other(why) => Self::new("spawn_failed", format!("{program} could not be started: {why}")),
         }
     }
@@ -61,7 +62,7 @@ impl Failure {
 
 /// The name of a signal's number on Linux, signal(7).
 #[must_use]
-pub(crate) fn signal_name(number: i32) -> Option<&'static str> {
+pub fn signal_name(number: i32) -> Option<&'static str> {
     Some(match number {
         1 => "SIGHUP",
         2 => "SIGINT",

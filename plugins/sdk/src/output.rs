@@ -46,6 +46,19 @@ impl<S: Source> CommandOutput<S> {
         Self { source, command: command.into(), kind, cut, held: Vec::new(), begin: 0, offset: 0, ended: false, tail: Vec::new() }
     }
 
+    /// Its first byte has this offset: what came before was told in an earlier life of the run, or over an earlier link.
+    #[must_use]
+    pub fn starting_at(mut self, offset: u64) -> Self {
+        self.offset = offset;
+        self
+    }
+
+    /// The offset of the next byte that is told.
+    #[must_use]
+    pub fn offset(&self) -> u64 {
+        self.offset
+    }
+
     /// Reads until nothing is there, or the step is full; how many bytes came. Return [`Events::again`] when it is full.
     pub fn read_all(&mut self, events: &mut Events) -> usize {
         let mut all = 0;

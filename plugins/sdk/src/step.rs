@@ -37,6 +37,13 @@ impl Events {
         self.events.last_mut()
     }
 
+    /// Adds what another one gathered.
+    pub fn absorb(&mut self, other: Self) {
+        self.bytes += other.bytes;
+        self.events.extend(other.events);
+        self.checkpoint = other.checkpoint.or(self.checkpoint.take());
+    }
+
     /// Whether this is enough for one step: return [`Events::again`] and go on in the next call.
     #[must_use]
     pub fn is_full(&self) -> bool {

@@ -95,7 +95,7 @@ impl NetworkRule {
     /// The rule of a configuration.
     #[must_use]
     pub fn of(config: &Config) -> Self {
-        let Network { allow, block, jump_names } = &config.network;
+        let Network { allow, block, jump_names, connect: _ } = &config.network;
         let names = jump_names.as_ref().map(|names| names.iter().map(Anything::new).collect());
         Self { allow: allow.clone(), block: block.clone(), jump_names: names }
     }

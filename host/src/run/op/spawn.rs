@@ -13,10 +13,11 @@ use super::get::{cut, without_bytes};
 use super::message::{Taker, message_of};
 use super::session::name_taken;
 use crate::backend::{Backend, Schema, State};
-use crate::capability::RunLog;
+use crate::capability::{FarEnd, RunLog};
 use crate::clock::Millis;
 use crate::config::Limits;
 use crate::contract::falconer::backend::types as wit;
+use crate::far::Remote;
 use crate::fault::{Fault, code};
 use crate::id::{RunId, SessionId};
 use crate::ledger::{EventRow, KeyRow, LedgerError, Op, RunRow, RunUpdate, SessionRow};
@@ -356,6 +357,9 @@ impl Manager {
         let runs = (live.depth == 0).then_some(limits.runs);
         let turn = self.turn(session.id, &backend.name, runs).await;
         let config = self.policy().config();
+        let far = job.target.as_ref().map(|target| -> Arc<dyn FarEnd> {
+            Arc::new(Remote::new(live.id, &backend.name, &target.name, self.policy().clone()))
+        });
         let assignment = Assignment {
             ground: self.inner.ground.clone(),
             live: live.clone(),
@@ -363,7 +367,7 @@ impl Manager {
             turn,
             grant: self.policy().grant(&backend.name),
             backend,
-            far: None,
+            far,
             workspaces,
             client_env: caller.env.clone(),
             inputs,

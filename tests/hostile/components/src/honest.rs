@@ -254,6 +254,7 @@ impl Child {
             process::SpawnError::NotFound(why) => failure("not_found", why),
             process::SpawnError::Limit(why) => failure("limit", why),
             process::SpawnError::Other(why) => failure("other", why),
+            process::SpawnError::Far(failure) => failure,
         })?;
         let stdin = config.stdin.as_ref().map(|text| text.as_bytes().to_vec());
         Ok(Self { handle, started: false, offsets: [0; 2], ended: [false; 2], stdin })

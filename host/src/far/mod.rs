@@ -1,0 +1,124 @@
+//! The way to a target: what a child that a component wants at the far end is started with.
+//!
+//! [`Remote`] belongs to one run. Each time it judges the command, resolves the address (once, and that very address is connected
+//! to), writes the only configuration file that ssh is given ([`ssh_config`]), and wraps the command for the shell there
+//! ([`wrapper`]). It leaves to the component what ssh and the wrapper then say, to [`crate::policy`] what is allowed, and to
+//! [`crate::capability`] who may ask at all.
+//!
+//! What is refused is a coded failure for the component, with the rule; nothing is started then, and nothing was connected to.
+
+mod address;
+pub mod scratch;
+mod ssh_config;
+pub mod wrapper;
+
+use camino::Utf8PathBuf;
+use tokio::runtime::Handle;
+
+use crate::capability::{FarEnd, Prepared, Preparing};
+use crate::contract::falconer::backend::process::{FarAction, FarStart, SpawnError};
+use crate::contract::falconer::backend::types::{Failure, FarWords};
+use crate::fault::{Fault, code};
+use crate::id::RunId;
+use crate::policy::Policy;
+use crate::policy::command::{Asked, Command};
+use scratch::Scratch;
+use ssh_config::Page;
+use wrapper::Mode;
+
+/// How long a link may be silent when only its end is asked for, in seconds.
+const LINK_OF_AN_END: u32 = 15;
+
+/// One run's way to its target.
+pub struct Remote {
+    run: RunId,
+    backend: String,
+    target: String,
+    policy: Policy,
+    scratch: Scratch,
+    /// Addresses are looked up here, apart from guests.
+    runtime: Handle,
+}
+
+impl Remote {
+    /// Of a run, to the target of this name. `data_dir` is the host's own; what is written there goes with the value. To be made
+    /// on the runtime that serves.
+    #[must_use]
+    pub fn new(run: RunId, backend: &str, target: &str, policy: Policy) -> Self {
+        let scratch = Scratch::of(&policy.config().data_dir, run);
+        Self { run, backend: backend.to_owned(), target: target.to_owned(), policy, scratch, runtime: Handle::current() }
+    }
+
+    async fn made_ready(&self, label: String, program: Utf8PathBuf, action: FarAction) -> Result<Prepared, Fault> {
+        let (mode, link_s) = match &action {
+            FarAction::Run(start) => (Mode::Run(self.start(start)?), start.link_s),
+            FarAction::Detach(start) => (Mode::Detach(self.start(start)?), start.link_s),
+            FarAction::Attach(place) => {
+                (Mode::Attach { stdout: place.stdout, stderr: place.stderr, link_s: place.link_s }, place.link_s)
+            }
+            FarAction::End(end) => (Mode::End { grace_s: end.grace_s }, LINK_OF_AN_END),
+        };
+        let command = wrapper::command_line(self.run, &mode)
+            .map_err(|error| Fault::new(code::VALUE_TOO_LARGE, error.to_string()).hint("send what is large as the command's input (stdin)"))?;
+        let (policy, target) = (self.policy.clone(), self.target.clone());
+        let looked_up = self.runtime.spawn(async move { address::hops(&policy, &target).await });
+        let hops = looked_up.await.map_err(|error| Fault::new(code::INTERNAL, format!("a look-up failed: {error}")))??;
+        let room = self.scratch.room(&label).map_err(|error| unwritable(&error))?;
+        let log = room.log().map_err(|error| unwritable(&error))?;
+        let page = Page {
+            hops: &hops,
+            program: &program,
+            config: &room.file("config"),
+            log: &log.path,
+            trusted: &self.policy.config().data_dir.join(KNOWN_HOSTS),
+            connect_s: self.policy.config().network.connect.as_secs().max(1),
+            link_s,
+        };
+        room.write("config", &page.write()?).map_err(|error| unwritable(&error))?;
+        Ok(Prepared {
+            target: self.target.clone(),
+            command,
+            config: page.config.to_string(),
+            log,
+            // The program runs a jump by the login's shell, whichever that is; and nobody is there to be asked.
+            env: vec![("SHELL".to_owned(), "/bin/sh".into()), ("SSH_ASKPASS_REQUIRE".to_owned(), "never".into())],
+        })
+    }
+
+    /// Judges a command once more: what is judged is what runs.
+    fn start(&self, start: &FarStart) -> Result<wrapper::Start, Fault> {
+        let asked = &start.command;
+        let command = match &asked.words {
+            FarWords::Args(args) => Command::List(args),
+            FarWords::Shell(line) => Command::Shell(line),
+        };
+        let target = self.policy.inventory().target(&self.target)?;
+        let asked = Asked { backend: &self.backend, target: Some(target), command, cwd: asked.cwd.as_deref(), env: &asked.env };
+        let allowed = self.policy.command(&asked).map_err(|refused| refused.fault())?;
+        Ok(wrapper::Start { command: allowed.command, input: start.input_bytes, link_s: start.link_s })
+    }
+}
+
+/// The file in the data directory that holds what a person trusted (`falconer ssh trust`).
+pub const KNOWN_HOSTS: &str = "known_hosts";
+
+impl FarEnd for Remote {
+    fn prepare(&self, label: String, program: Utf8PathBuf, action: FarAction) -> Preparing<'_> {
+        Box::pin(async move { self.made_ready(label, program, action).await.map_err(refusal) })
+    }
+}
+
+fn refusal(fault: Fault) -> SpawnError {
+    SpawnError::Far(Failure {
+        code: fault.code.into_owned(),
+        message: fault.message,
+        retryable: fault.retryable,
+        hint: fault.hint,
+    })
+}
+
+fn unwritable(error: &std::io::Error) -> Fault {
+    Fault::new(code::FAR_UNPREPARED, format!("what ssh needs cannot be written: {error}"))
+        .hint("look at the space and the rights of falconer's data directory")
+        .retryable()
+}

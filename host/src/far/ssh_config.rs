@@ -1,0 +1,179 @@
+//! The configuration file of ssh(1), the only one it is given (ssh_config(5)): where each hop is, what its key is held against, and
+//! nothing that executes, forwards or includes.
+//!
+//! Each hop is a `Host` of the target's name. A jump is an ssh of our own making with this very file, so the same rules hold for
+//! it. A path that the format cannot hold is refused; nothing of a caller's is ever in this file.
+
+use std::fmt::Write;
+
+use camino::Utf8Path;
+
+use super::address::Hop;
+use crate::config::HostKey;
+use crate::config::Address;
+use crate::fault::{Fault, code};
+use crate::policy::command::quote;
+
+/// After so many unanswered questions a link is lost; each is asked after a third of its time.
+const ALIVE_COUNT: u32 = 3;
+
+/// A file that holds no key.
+const NOTHING: &str = "/dev/null";
+
+/// What goes into the file.
+#[derive(Debug)]
+pub struct Page<'a> {
+    /// The target last.
+    pub hops: &'a [Hop],
+    /// ssh, for jumps.
+    pub program: &'a Utf8Path,
+    /// This file.
+    pub config: &'a Utf8Path,
+    /// Where ssh says what it has to say.
+    pub log: &'a str,
+    /// What a person trusted (`falconer ssh trust`).
+    pub trusted: &'a Utf8Path,
+    /// Seconds to connect, to the end of the key exchange.
+    pub connect_s: u64,
+    /// Seconds of silence after which the link is lost.
+    pub link_s: u32,
+}
+
+impl Page<'_> {
+    /// The text.
+    ///
+    /// # Errors
+    /// `target_unavailable`: a path that the format cannot hold.
+    pub fn write(&self) -> Result<String, Fault> {
+        let mut out = String::new();
+        let mut before: Option<&Hop> = None;
+        for hop in self.hops {
+            self.hop(&mut out, hop, before)?;
+            before = Some(hop);
+        }
+        self.everywhere(&mut out);
+        Ok(out)
+    }
+
+    fn hop(&self, out: &mut String, hop: &Hop, before: Option<&Hop>) -> Result<(), Fault> {
+        let host = &hop.host;
+        let name = &host.target.name;
+        let _ = writeln!(out, "Host {name}");
+        let mut line = |key: &str, value: &str| {
+            let _ = writeln!(out, "  {key} {value}");
+        };
+        line("HostName", &hop.to);
+        line("HostKeyAlias", &known_as(hop));
+        line("Port", &host.port.to_string());
+        if let Some(user) = &host.user {
+            line("User", &argument(user, name)?);
+        }
+        for identity in &host.identity {
+            line("IdentityFile", &path(identity, name)?);
+        }
+        if !host.identity.is_empty() {
+            line("IdentitiesOnly", "yes");
+        }
+        match &host.host_key {
+            None => {
+                line("UserKnownHostsFile", &format!("~/.ssh/known_hosts ~/.ssh/known_hosts2 {}", path(self.trusted, name)?));
+            }
+            Some(HostKey::KnownHosts(file)) => {
+                line("UserKnownHostsFile", &path(file, name)?);
+                line("GlobalKnownHostsFile", NOTHING);
+            }
+            Some(HostKey::Pinned(_)) => {
+                line("UserKnownHostsFile", NOTHING);
+                line("GlobalKnownHostsFile", NOTHING);
+            }
+        }
+        if let Some(before) = before {
+            line("ProxyCommand", &self.jump(before)?);
+        }
+        Ok(())
+    }
+
+    fn jump(&self, over: &Hop) -> Result<String, Fault> {
+        let words = [
+            self.program.as_str(),
+            "-F",
+            self.config.as_str(),
+            "-E",
+            self.log,
+            "-W",
+            "\u{1}",
+            "--",
+            over.host.target.name.as_str(),
+        ];
+        let quoted = quote::words(&words).ok().and_then(|bytes| String::from_utf8(bytes).ok());
+        let quoted = quoted.ok_or_else(|| unheld(&over.host.target.name, self.config.as_str()))?;
+        // What ssh(1) fills in is an address or a name that was judged.
+        Ok(format!("exec {}", quoted.replace('%', "%%").replace("'\u{1}'", "'[%h]:%p'")))
+    }
+
+    fn everywhere(&self, out: &mut String) {
+        let alive = (self.link_s / ALIVE_COUNT).max(1);
+        let _ = write!(
+            out,
+            "Host *\n  StrictHostKeyChecking yes\n  CheckHostIP no\n  UpdateHostKeys no\n  VerifyHostKeyDNS no\n  HashKnownHosts no\n  \
+             AddKeysToAgent no\n  BatchMode yes\n  NumberOfPasswordPrompts 1\n  ForwardAgent no\n  ForwardX11 no\n  ForwardX11Trusted no\n  \
+             ClearAllForwardings yes\n  ExitOnForwardFailure yes\n  GatewayPorts no\n  Tunnel no\n  PermitLocalCommand no\n  \
+             ControlMaster no\n  ControlPath none\n  ControlPersist no\n  ForkAfterAuthentication no\n  RequestTTY no\n  EscapeChar none\n  \
+             StdinNull no\n  CanonicalizeHostname no\n  TCPKeepAlive yes\n  ConnectionAttempts 1\n  ConnectTimeout {}\n  \
+             ServerAliveInterval {alive}\n  ServerAliveCountMax {ALIVE_COUNT}\n  LogLevel DEBUG1\n",
+            self.connect_s
+        );
+    }
+}
+
+/// The name under which its key is known: with its port where that is another one, as sshd(8) has it in known_hosts.
+#[must_use]
+pub fn known_as(hop: &Hop) -> String {
+    let host = &hop.host;
+    if let Some(alias) = &host.host_key_alias {
+        return alias.clone();
+    }
+    let name = match &host.address {
+        // By the interface it is reached, not known.
+        Address::Scoped(ip, _) => ip.to_string(),
+        address => address.to_string(),
+    };
+    if host.port == SSH { name } else { format!("[{name}]:{}", host.port) }
+}
+
+/// RFC 4251.
+const SSH: u16 = 22;
+
+/// A path as one argument of a line, `%` being itself.
+fn path(path: &Utf8Path, target: &str) -> Result<String, Fault> {
+    argument(&path.as_str().replace('%', "%%"), target)
+}
+
+/// One argument of a line. There is no way to write a control character, and `${` would be a variable.
+fn argument(text: &str, target: &str) -> Result<String, Fault> {
+    if text.chars().any(char::is_control) || text.contains("${") {
+        return Err(unheld(target, text));
+    }
+    Ok(format!("\"{}\"", text.replace('\\', "\\\\").replace('"', "\\\"")))
+}
+
+fn unheld(target: &str, text: &str) -> Fault {
+    Fault::new(
+        code::TARGET_UNAVAILABLE,
+        format!("target `{target}`: `{}` cannot be written into a configuration of ssh", crate::config::inert(text)),
+    )
+    .hint("a person takes another path, without control characters and `${`")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_has_a_meaning_to_the_format_is_quoted_or_refused() {
+        assert_eq!(path(Utf8Path::new("/a b/100%/\"x\"\\"), "t").unwrap(), "\"/a b/100%%/\\\"x\\\"\\\\\"");
+        for bad in ["/a\nProxyCommand x", "/${HOME}/x", "/a\r"] {
+            assert_eq!(path(Utf8Path::new(bad), "t").unwrap_err().code, code::TARGET_UNAVAILABLE);
+        }
+    }
+}

@@ -1,0 +1,583 @@
+//! The run: which line there is, what its end means, and how a stop is proven.
+//!
+//! An attached command lives as long as its line. When the line goes without a word about the command's end, another one asks the
+//! far end to end it and looks whether anything is left; what nobody answers for is `lost`. A detached command outlives lines: the
+//! run takes a new one from the byte where it was. A stop asks over the line that there is, then over one of its own.
+
+use std::time::{Duration, Instant};
+
+use falconer_backend::far::{Looked, State, Trailer};
+use falconer_backend::{
+    Completion, Event, Events, ExitStatus, Failure, FarAction, FarEnd, FarPlace, FarStart, ItemStatus, Job, Outcome, RemoteProof, Severity,
+    Step,
+};
+
+use crate::checkpoint::{Checkpoint, Ended};
+use crate::config::Config;
+use crate::line::{COMMAND, Line, Offsets};
+use crate::verdict::{self, Verdict};
+
+/// Of the time that a stop may ask: when TERM is followed by KILL, and when the line is given up for one of its own.
+const KILL_AFTER: f64 = 0.5;
+const LOOK_AFTER: f64 = 0.7;
+/// What is left of it in the end to say what is known.
+const SPARE: Duration = Duration::from_millis(250);
+/// Between TERM and KILL where nobody waits.
+const GRACE_S: u32 = 2;
+/// A far end that does not answer is asked again after this, then after twice as long, and so on.
+const FIRST_RETRY: Duration = Duration::from_secs(1);
+const LAST_RETRY: Duration = Duration::from_secs(60);
+/// A far end whose line was lost is asked for so much longer than it takes to notice by itself.
+const LOOK_BEYOND: Duration = Duration::from_secs(30);
+/// What is kept of a detached command is taken away in this time, or left with a notice.
+const FORGET: Duration = Duration::from_secs(10);
+
+/// One run.
+#[derive(Debug)]
+pub struct Run {
+    config: Config,
+    ask: Duration,
+    phase: Phase,
+    /// Told once, when the command has begun.
+    started: Option<Event>,
+    begun_at: Option<Instant>,
+    at: Offsets,
+    labels: u32,
+    life: u32,
+    stop: Option<Stop>,
+    /// The last words of the command.
+    tail: String,
+    last_line: Option<String>,
+    /// What is wrong with the far end, as it was told last.
+    trouble: Option<String>,
+}
+
+/// Where the run is.
+#[derive(Debug)]
+enum Phase {
+    /// A detached run begins: that it may have something there goes to the disk first.
+    Announcing,
+    /// The command runs, or is followed.
+    On(Box<Line>),
+    /// No line; a new one is taken at this time.
+    Away { at: Instant, wait: Duration },
+    /// The far end is asked to end it.
+    Ending { line: Option<Box<Line>>, at: Instant, wait: Duration, until: Instant, why: Failure },
+    /// A detached command has ended, all is told; what is kept there is taken away.
+    Forgetting { line: Box<Line>, said: bool, until: Instant, ended: Ended },
+}
+
+/// A stop that was asked for.
+#[derive(Debug, Clone, Copy)]
+struct Stop {
+    at: Instant,
+    /// KILL was said over the line.
+    killed: bool,
+}
+
+/// What a phase leads to.
+enum Then {
+    /// To be polled again at this time, or at news.
+    Wait(Option<Instant>),
+    Again,
+    Finish(Box<Outcome>),
+}
+
+impl Run {
+    /// Begins; an attached command is started at once.
+    ///
+    /// # Errors
+    /// What the host or the config says.
+    pub fn start(job: &Job) -> Result<Self, Failure> {
+        let config = Config::of(job)?;
+        let (program, args) = config.shown();
+        let started = Event::CommandStarted(falconer_backend::CommandStart {
+            id: COMMAND.to_owned(),
+            command: program,
+            args,
+            cwd: config.command.cwd.clone(),
+            parent: None,
+        });
+        let now = Instant::now();
+        let mut run = Self {
+            ask: Duration::from_millis(u64::from(job.limits.ask_ms)),
+            phase: Phase::Announcing,
+            started: Some(started),
+            begun_at: None,
+            at: Offsets::default(),
+            labels: 0,
+            life: job.life,
+            stop: None,
+            tail: String::new(),
+            last_line: None,
+            trouble: None,
+            config,
+        };
+        if let Some(checkpoint) = &job.checkpoint {
+            let checkpoint = Checkpoint::read(checkpoint)?;
+            run.at = checkpoint.offsets();
+            if checkpoint.begun {
+                run.started = None;
+            }
+            run.phase = match checkpoint.ended {
+                None => Phase::Away { at: now, wait: FIRST_RETRY },
+                Some(ended) => run.ending(now + FORGET, ended.failure()),
+            };
+        } else if !run.config.detach {
+            run.phase = Phase::On(Box::new(run.open(FarAction::Run(run.first()))?));
+        }
+        Ok(run)
+    }
+
+    fn first(&self) -> FarStart {
+        FarStart { command: self.config.command.clone(), input_bytes: self.config.input_bytes(), link_s: self.config.link_s }
+    }
+
+    /// Takes a line.
+    fn open(&mut self, action: FarAction) -> Result<Line, Failure> {
+        self.labels += 1;
+        let input = match action {
+            FarAction::Run(_) | FarAction::Detach(_) => self.config.input.as_slice(),
+            FarAction::Attach(_) | FarAction::End(_) => &[],
+        };
+        Line::open(self.labels, action, input, self.config.link_s, self.at)
+    }
+
+    /// What happened since the last call.
+    pub fn poll(&mut self) -> Step {
+        let mut events = Events::new();
+        let then = match std::mem::replace(&mut self.phase, Phase::Announcing) {
+            Phase::Announcing => self.announce(&mut events),
+            Phase::On(line) => self.follow(line, &mut events),
+            Phase::Away { at, wait } => self.come_back(at, wait, &mut events),
+            Phase::Ending { line, at, wait, until, why } => self.look(line, at, wait, until, why, &mut events),
+            Phase::Forgetting { line, said, until, ended } => self.forget(line, said, until, ended, &mut events),
+        };
+        if self.config.detach && !events.is_empty() {
+            events.checkpoint(self.checkpoint().bytes());
+        }
+        match then {
+            Then::Finish(outcome) => events.finish(*outcome),
+            Then::Again => events.again(),
+            Then::Wait(None) => events.pending(),
+            Then::Wait(Some(at)) => {
+                let ms = at.saturating_duration_since(Instant::now()).as_millis();
+                events.pending_for(u32::try_from(ms).unwrap_or(u32::MAX).saturating_add(1))
+            }
+        }
+    }
+
+    /// Asks for the end.
+    pub fn cancel(&mut self) {
+        let now = Instant::now();
+        self.stop = Some(Stop { at: now, killed: false });
+        if let Phase::On(line) = &mut self.phase {
+            if line.has_begun() {
+                line.say('T');
+            } else {
+                line.hang_up();
+            }
+        }
+    }
+
+    fn checkpoint(&self) -> Checkpoint {
+        let ended = match &self.phase {
+            Phase::Forgetting { ended, .. } => Some(*ended),
+            Phase::Announcing | Phase::On(_) | Phase::Away { .. } | Phase::Ending { .. } => None,
+        };
+        Checkpoint { begun: self.started.is_none(), stdout: self.at.stdout, stderr: self.at.stderr, ended }
+    }
+
+    fn announce(&mut self, events: &mut Events) -> Then {
+        if self.stop.is_some() {
+            return finish(Outcome::stopped(self.result()));
+        }
+        events.checkpoint(self.checkpoint().bytes());
+        self.phase = Phase::Away { at: Instant::now(), wait: FIRST_RETRY };
+        Then::Again
+    }
+
+    /// The line that there is.
+    fn follow(&mut self, mut line: Box<Line>, events: &mut Events) -> Then {
+        let began = self.started.is_none();
+        if let Err(failure) = line.poll(events, &mut self.started) {
+            line.hang_up();
+            return self.lost_line(line, failure, events);
+        }
+        if !began && self.started.is_none() {
+            self.begun_at = Some(Instant::now());
+        }
+        if line.has_begun() && self.trouble.take().is_some() {
+            events.push(Event::notice(Severity::Info, "link_restored", "the far end answers again"));
+        }
+        self.remember(&line);
+        if events.is_full() {
+            self.phase = Phase::On(line);
+            return Then::Again;
+        }
+        match line.state() {
+            State::Ended(Trailer::Exited { status, left, looked, totals, .. }) => {
+                let ended = Ended { status, left, looked: looked == Looked::Proc };
+                let all = totals.is_none_or(|(out, err)| (out, err) == (self.at.stdout, self.at.stderr));
+                if self.config.detach && all {
+                    return self.all_told(line, ended, events);
+                }
+                if line.is_over() {
+                    if self.config.detach {
+                        return self.lost_line(line, verdict::link_lost("it ended before all output was fetched"), events);
+                    }
+                    return self.ended(ended, events);
+                }
+            }
+            State::Ended(Trailer::Fail { code, detail }) if line.is_over() => return self.refused_there(&code, &detail, &line, events),
+            State::Ended(_) | State::Waiting | State::Begun { .. } | State::Gone if line.is_over() => {
+                let failure = verdict::of(&line);
+                return self.without_a_word(line, failure, events);
+            }
+            State::Ended(_) | State::Waiting | State::Begun { .. } | State::Gone => {}
+        }
+        let wake = match self.hurry(&mut line) {
+            Ok(wake) => wake,
+            Err(()) => {
+                line.hang_up();
+                let until = self.stop.map_or_else(Instant::now, |stop| stop.at + self.ask.saturating_sub(SPARE));
+                self.phase = self.ending(until, verdict::link_lost("the far end did not say that it ended the command"));
+                return Then::Again;
+            }
+        };
+        let wake = wake.into_iter().chain(line.deadline()).min();
+        self.phase = Phase::On(line);
+        Then::Wait(wake)
+    }
+
+    /// Goes on with a stop over the line; when there is something to do next. An error: the line is to be given up.
+    fn hurry(&mut self, line: &mut Line) -> Result<Option<Instant>, ()> {
+        let Some(stop) = &mut self.stop else { return Ok(None) };
+        let (kill, look) = (stop.at + self.ask.mul_f64(KILL_AFTER), stop.at + self.ask.mul_f64(LOOK_AFTER));
+        let now = Instant::now();
+        if now >= look {
+            return Err(());
+        }
+        if now >= kill && !stop.killed {
+            stop.killed = true;
+            line.say('K');
+        }
+        Ok(Some(if stop.killed { look } else { kill }))
+    }
+
+    fn remember(&mut self, line: &Line) {
+        self.at = line.offsets();
+        let tail = line.tail();
+        if !tail.is_empty() {
+            self.tail = tail;
+        }
+        self.last_line = line.last_line().or(self.last_line.take());
+    }
+
+    /// The far end said why it did not begin.
+    fn refused_there(&mut self, code: &str, detail: &str, line: &Line, events: &mut Events) -> Then {
+        // A detached run that is taken up again may find that it never began, or that nothing of it lives.
+        if self.config.detach && code == "exists" {
+            return self.come_back_at(Instant::now(), FIRST_RETRY);
+        }
+        let failure = verdict::refused(code, detail, line);
+        if self.config.detach && code == "absent" && self.started.is_some() && self.stop.is_none() && self.life > 1 {
+            events.push(Event::notice(Severity::Info, "begun_again", "the command had not begun at the far end when the host ended; it is started now"));
+            return self.line_for(FarAction::Detach(self.first()), events);
+        }
+        match code {
+            "absent" | "vanished" if self.config.detach && self.started.is_none() => {
+                finish(Outcome::lost(failure, RemoteProof::Confirmed, "nothing of the run lives there", self.result()))
+            }
+            _ if self.stop.is_some() => {
+                finish(Outcome::stopped_remotely(RemoteProof::Confirmed, "the command had not begun", self.result()))
+            }
+            _ => finish(Outcome::failed(failure)),
+        }
+    }
+
+    /// ssh ended, and the far end had not said how the command did.
+    fn without_a_word(&mut self, line: Box<Line>, verdict: Verdict, events: &mut Events) -> Then {
+        let sent = line.was_sent();
+        if self.stop.is_some() && !sent && !(self.config.detach && self.life > 1) && self.started.is_some() {
+            return finish(Outcome::stopped_remotely(RemoteProof::Confirmed, "nothing was started at the far end", self.result()));
+        }
+        let fresh = self.started.is_some() && !sent && self.labels == 1 && self.life == 1;
+        if fresh {
+            return finish(Outcome::failed(verdict.failure));
+        }
+        self.lost_line(line, verdict.failure, events)
+    }
+
+    /// The line is gone while the command may live.
+    fn lost_line(&mut self, line: Box<Line>, failure: Failure, events: &mut Events) -> Then {
+        self.remember(&line);
+        drop(line);
+        self.tell_trouble(&failure, events);
+        let now = Instant::now();
+        if let Some(stop) = self.stop {
+            self.phase = self.ending(stop.at + self.ask.saturating_sub(SPARE), failure);
+            return Then::Again;
+        }
+        if self.config.detach {
+            return self.come_back_at(now + FIRST_RETRY, FIRST_RETRY * 2);
+        }
+        let until = now + Duration::from_secs(u64::from(self.config.link_s)) + LOOK_BEYOND;
+        self.phase = self.ending(until, failure);
+        Then::Again
+    }
+
+    fn tell_trouble(&mut self, failure: &Failure, events: &mut Events) {
+        if self.trouble.as_deref() == Some(&failure.code) {
+            return;
+        }
+        self.trouble = Some(failure.code.clone());
+        events.push(Event::notice(Severity::Warning, "link_lost", format!("{}: {}", failure.code, failure.message)));
+    }
+
+    fn come_back_at(&mut self, at: Instant, wait: Duration) -> Then {
+        self.phase = Phase::Away { at, wait };
+        Then::Wait(Some(at))
+    }
+
+    /// A detached run takes its next line.
+    fn come_back(&mut self, at: Instant, wait: Duration, events: &mut Events) -> Then {
+        if let Some(stop) = self.stop {
+            if self.labels == 0 && self.life == 1 {
+                return finish(Outcome::stopped(self.result()));
+            }
+            self.phase = self.ending(stop.at + self.ask.saturating_sub(SPARE), verdict::link_lost("there was no line when it was to stop"));
+            return Then::Again;
+        }
+        if Instant::now() < at {
+            return self.come_back_at(at, wait);
+        }
+        let first = self.labels == 0 && self.life == 1;
+        let action = if first {
+            FarAction::Detach(self.first())
+        } else {
+            FarAction::Attach(FarPlace { stdout: self.at.stdout, stderr: self.at.stderr, link_s: self.config.link_s })
+        };
+        match self.open(action) {
+            Ok(line) => {
+                self.phase = Phase::On(Box::new(line));
+                Then::Again
+            }
+            Err(failure) if first => finish(Outcome::failed(failure)),
+            Err(failure) => {
+                self.tell_trouble(&failure, events);
+                self.come_back_at(Instant::now() + wait, (wait * 2).min(LAST_RETRY))
+            }
+        }
+    }
+
+    fn line_for(&mut self, action: FarAction, events: &mut Events) -> Then {
+        match self.open(action) {
+            Ok(line) => {
+                self.phase = Phase::On(Box::new(line));
+                Then::Again
+            }
+            Err(failure) => {
+                self.tell_trouble(&failure, events);
+                self.come_back_at(Instant::now() + FIRST_RETRY, FIRST_RETRY * 2)
+            }
+        }
+    }
+
+    fn ending(&self, until: Instant, why: Failure) -> Phase {
+        Phase::Ending { line: None, at: Instant::now(), wait: FIRST_RETRY, until, why }
+    }
+
+    /// The far end is asked to end what there is of the run, until it answers or the time is over.
+    fn look(&mut self, line: Option<Box<Line>>, at: Instant, wait: Duration, until: Instant, why: Failure, events: &mut Events) -> Then {
+        let now = Instant::now();
+        // A stop that comes meanwhile has its own time.
+        let until = self.stop.map_or(until, |stop| until.min(stop.at + self.ask.saturating_sub(SPARE)));
+        if let Some(mut line) = line {
+            let mut nothing = None;
+            let polled = line.poll(&mut Events::new(), &mut nothing);
+            match line.state() {
+                State::Ended(Trailer::Ended { left, killed, looked }) => return self.looked(left, killed, looked == Looked::Proc, why),
+                _ if polled.is_err() || line.is_over() => {
+                    self.tell_trouble(&verdict::of(&line).failure, events);
+                    if now >= until {
+                        return self.unreachable(why);
+                    }
+                    let at = (now + wait).min(until);
+                    self.phase = Phase::Ending { line: None, at, wait: (wait * 2).min(LAST_RETRY), until, why };
+                    return Then::Wait(Some(at));
+                }
+                _ if now >= until => return self.unreachable(why),
+                _ => {
+                    let wake = line.deadline().into_iter().chain([until]).min();
+                    self.phase = Phase::Ending { line: Some(line), at, wait, until, why };
+                    return Then::Wait(wake);
+                }
+            }
+        }
+        if now < at {
+            self.phase = Phase::Ending { line: None, at, wait, until, why };
+            return Then::Wait(Some(at));
+        }
+        // In a hurry there is no grace: TERM was said over the line, or there is none.
+        let grace_s = if self.stop.is_some() { 0 } else { GRACE_S };
+        match self.open(FarAction::End(FarEnd { grace_s })) {
+            Ok(line) => {
+                self.phase = Phase::Ending { line: Some(Box::new(line)), at, wait, until, why };
+                Then::Again
+            }
+            Err(_) if now >= until => self.unreachable(why),
+            Err(failure) => {
+                self.tell_trouble(&failure, events);
+                let at = (now + wait).min(until);
+                self.phase = Phase::Ending { line: None, at, wait: (wait * 2).min(LAST_RETRY), until, why };
+                Then::Wait(Some(at))
+            }
+        }
+    }
+
+    /// The far end answered.
+    fn looked(&mut self, left: u32, killed: u32, looked: bool, why: Failure) -> Then {
+        let (proof, detail) = proof(left, killed, looked);
+        if self.stop.is_some() {
+            return finish(Outcome::stopped_remotely(proof, detail, self.result()));
+        }
+        if let Some(ended) = Ended::of(&why) {
+            return finish(self.outcome(ended));
+        }
+        match proof {
+            RemoteProof::Confirmed => {
+                let message = format!("{}; the far end was looked at afterwards: {detail}", why.message);
+                finish(Outcome::failed(Failure { message, ..why }))
+            }
+            RemoteProof::Unreachable | RemoteProof::Unknown => finish(Outcome::lost(why, proof, detail, self.result())),
+        }
+    }
+
+    fn unreachable(&mut self, why: Failure) -> Then {
+        let detail = "the far end did not answer; it ends the command by itself when it finds the line gone";
+        if let Some(ended) = Ended::of(&why) {
+            return finish(self.outcome(ended));
+        }
+        if self.stop.is_some() {
+            return finish(Outcome::stopped_remotely(RemoteProof::Unreachable, detail, self.result()));
+        }
+        finish(Outcome::lost(why, RemoteProof::Unreachable, detail, self.result()))
+    }
+
+    /// An attached command has ended, and all was read.
+    fn ended(&mut self, ended: Ended, events: &mut Events) -> Then {
+        self.finished(ended, events);
+        finish(self.outcome(ended))
+    }
+
+    /// A detached command has ended, and all was told: that goes to the disk before what is kept there is taken away.
+    fn all_told(&mut self, line: Box<Line>, ended: Ended, events: &mut Events) -> Then {
+        self.finished(ended, events);
+        self.phase = Phase::Forgetting { line, said: false, until: Instant::now() + FORGET, ended };
+        Then::Again
+    }
+
+    fn forget(&mut self, mut line: Box<Line>, said: bool, until: Instant, ended: Ended, events: &mut Events) -> Then {
+        if !said {
+            line.say('F');
+        }
+        let mut nothing = None;
+        let polled = line.poll(&mut Events::new(), &mut nothing);
+        if matches!(line.state(), State::Gone) {
+            return finish(self.outcome(ended));
+        }
+        if polled.is_err() || line.is_over() || Instant::now() >= until {
+            events.push(Event::notice(
+                Severity::Warning,
+                "far_end_left_behind",
+                "the line went before the far end had taken away what it kept of the run; it is in the directory .falconer of the login's home",
+            ));
+            return finish(self.outcome(ended));
+        }
+        let wake = line.deadline().into_iter().chain([until]).min();
+        self.phase = Phase::Forgetting { line, said: true, until, ended };
+        Then::Wait(wake)
+    }
+
+    fn finished(&self, ended: Ended, events: &mut Events) {
+        let signal = signal(ended.status);
+        let status = match (self.stop, ended.status) {
+            (Some(_), _) => ItemStatus::Interrupted,
+            (None, 0) => ItemStatus::Succeeded,
+            (None, _) => ItemStatus::Failed,
+        };
+        let duration = self.begun_at.map(|at| u64::try_from(at.elapsed().as_millis()).unwrap_or(u64::MAX));
+        events.push(Event::CommandFinished(falconer_backend::CommandEnd {
+            id: COMMAND.to_owned(),
+            status,
+            exit_code: Some(i32::from(ended.status)),
+            signal: signal.and_then(falconer_backend::signal_name).map(str::to_owned),
+            duration_ms: duration,
+        }));
+    }
+
+    fn outcome(&self, ended: Ended) -> Outcome {
+        let (proof, detail) = proof(ended.left, 0, ended.looked);
+        if self.stop.is_some() {
+            return Outcome::stopped_remotely(proof, detail, self.result());
+        }
+        if ended.left > 0 {
+            let failure = Failure::new("far_end_survivors", format!("the command ended with {}, but {detail}", ended.status))
+                .with_hint("look on the machine and end by hand what is left");
+            return Outcome::lost(failure, RemoteProof::Unknown, detail, self.result());
+        }
+        let (program, _) = self.config.shown();
+        let failure = match (ended.status, signal(ended.status)) {
+            (0, _) => return Outcome::Completed(self.result()),
+            (_, Some(number)) => Failure::of_exit(&program, ExitStatus::Signalled(number)),
+            (status, None) => Failure::of_exit(&program, ExitStatus::Code(i32::from(status))),
+        };
+        let message = match &self.last_line {
+            Some(line) => format!("{}: {}", failure.message, &line[..line.floor_char_boundary(500)]),
+            None => failure.message.clone(),
+        };
+        Outcome::failed(Failure { message, ..failure })
+    }
+
+    fn result(&self) -> Completion {
+        Completion { text: Some(self.tail.clone()).filter(|text| !text.is_empty()), structured: None }
+    }
+}
+
+impl Ended {
+    const CODE: &str = "far_end_left_behind";
+
+    /// As the reason of a look, which then only takes away what is kept.
+    fn failure(self) -> Failure {
+        let mut failure = Failure::new(Self::CODE, "what was kept of the run is to be taken away");
+        failure.hint = serde_json::to_string(&self).ok();
+        failure
+    }
+
+    fn of(why: &Failure) -> Option<Self> {
+        if why.code != Self::CODE {
+            return None;
+        }
+        serde_json::from_str(why.hint.as_deref()?).ok()
+    }
+}
+
+/// 128 and more is how shells tell a signal (POSIX.1-2024, 2.8.2).
+fn signal(status: u8) -> Option<i32> {
+    (129..=192).contains(&status).then(|| i32::from(status) - 128)
+}
+
+fn proof(left: u32, killed: u32, looked: bool) -> (RemoteProof, String) {
+    let processes = |count: u32| if count == 1 { "1 process".to_owned() } else { format!("{count} processes") };
+    let ended = if killed > 0 { format!(", {} killed", processes(killed)) } else { String::new() };
+    match (left, looked) {
+        (0, true) => (RemoteProof::Confirmed, format!("nothing of the run is left there{ended}")),
+        (0, false) => (RemoteProof::Unknown, format!("there is no /proc there: only its process group was looked at, and is empty{ended}")),
+        (left, _) => (RemoteProof::Unknown, format!("{} of the run still live there{ended}", processes(left))),
+    }
+}
+
+fn finish(outcome: Outcome) -> Then {
+    Then::Finish(Box::new(outcome))
+}
