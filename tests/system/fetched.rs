@@ -12,10 +12,16 @@ fn cache() -> Option<PathBuf> {
 fn find(path: &str, test: &str) -> Option<PathBuf> {
     let file = cache().map(|cache| cache.join(path)).filter(|file| file.exists());
     if file.is_none() {
-        assert!(std::env::var("FALCONER_TESTS_REQUIRE").as_deref() != Ok("all"), "{test} needs {path}; run tests/fetch");
-        println!("left out: {test} needs {path}; run tests/fetch");
+        left_out(test, &format!("needs {path}; run tests/fetch"));
     }
     file
+}
+
+/// Says that a test is left out, and why; fails it where everything is required.
+#[track_caller]
+pub fn left_out(test: &str, reason: &str) {
+    assert!(std::env::var("FALCONER_TESTS_REQUIRE").as_deref() != Ok("all"), "{test} {reason}");
+    println!("left out: {test} {reason}");
 }
 
 /// The real `claude`, version 2.1.329.
