@@ -44,6 +44,10 @@ pub struct Prepared {
     pub log: Log,
     /// What is set besides what the component may set; goes before it.
     pub env: Vec<(String, OsString)>,
+    /// The rule that allows the command, for the record; none: no command is executed ([`FarAction::Attach`], [`FarAction::End`]).
+    pub rule: Option<String>,
+    /// The address that was judged, for the record, where it is known.
+    pub address: Option<String>,
 }
 
 /// A named pipe for what a program has to say itself.
@@ -124,6 +128,8 @@ mod tests {
             config: "/c".into(),
             log: Log { path: "/l".into(), reader, held },
             env: Vec::new(),
+            rule: None,
+            address: None,
         }
     }
 

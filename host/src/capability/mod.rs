@@ -17,6 +17,7 @@ mod pipe;
 pub mod process;
 mod redact;
 mod secret;
+pub mod told;
 
 use std::any::Any;
 use std::collections::{BTreeMap, BTreeSet};
@@ -98,6 +99,8 @@ pub struct Setup {
     pub blob_bytes: u64,
     /// What is asked of the far end goes here; none: the run has no target.
     pub far: Option<Arc<dyn FarEnd>>,
+    /// What is allowed and refused is told here.
+    pub told: told::Teller,
     /// Filled with the blobs that this run sealed, by content: those alone it may name in an event.
     pub sealed: Sealed,
 }

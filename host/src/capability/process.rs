@@ -16,6 +16,7 @@ use wasmtime::component::Resource;
 
 use super::news::{Bell, News};
 use super::pipe::{Reader, Writer};
+use super::told::{Told, Verdict, for_the_record, shown_far};
 use super::{Granted, Host, Log, RunLog, Violation, grant, limits};
 use crate::contract::falconer::backend::process::{self as wit, EnvValue, ExitStatus, SpawnError, StdinMode};
 use crate::contract::falconer::backend::types::{Failure, FarCommand, FarWords, IoError, Received};
@@ -138,8 +139,8 @@ fn check(options: &wit::Options) -> Result<(), Violation> {
         }
     }
     limits::at_most("all environment variables together", size, limits::ENV)?;
-    if let Some(wit::FarAction::Run(start) | wit::FarAction::Detach(start)) = &options.far {
-        check_far(&start.command)?;
+    if let Some(command) = options.far.as_ref().and_then(far_command) {
+        check_far(command)?;
     }
     if let Some(cwd) = &options.cwd {
         limits::at_most("the working directory", cwd.len(), limits::PATH)?;
@@ -220,25 +221,35 @@ impl Granted {
     }
 
     /// Judges and starts. The pipes are not registered yet.
-    async fn start(&mut self, options: wit::Options, open: usize) -> Result<(tree::Child, Option<Log>), SpawnError> {
+    async fn start(&mut self, options: wit::Options, open: usize) -> Result<(tree::Child, Option<Log>), Refusal> {
         let setup = &self.setup;
         let (program, path) = grant::program(setup, &options.program)?;
         grant::args(setup, &options.program, program, &options.args)?;
         grant::far(setup, &options.program, program, options.far.is_some())?;
         if self.labels.contains(&options.label) {
-            return Err(SpawnError::Limit(format!("the label `{}` is in use", options.label)));
+            return Err(SpawnError::Limit(format!("the label `{}` is in use", options.label)).into());
         }
         let children = setup.tree.children().max(open);
         if children >= setup.children as usize || self.labels.len() >= CHILDREN_EVER {
             return Err(SpawnError::Limit(format!(
                 "the run has {children} children; [backends.{}.limits] children = {} is the most at once, and {CHILDREN_EVER} in all",
                 setup.backend, setup.children
-            )));
+            ))
+            .into());
         }
         let mut env = self.env(options.env).await?;
         let far = match (&setup.far, options.far) {
-            (Some(far), Some(action)) => Some(far.prepare(options.label.clone(), path.to_owned(), action).await?),
-            (None, Some(_)) => return Err(SpawnError::Denied("the run has no target".into())),
+            (Some(far), Some(action)) => {
+                let command = far_command(&action).map(shown_far);
+                let prepared = far.prepare(options.label.clone(), path.to_owned(), action).await.map_err(Refusal::Far)?;
+                if let (Some(command), Some(rule)) = (command, &prepared.rule) {
+                    let verdict = Verdict::Allowed { rule: rule.clone(), address: prepared.address.clone() };
+                    let command = for_the_record(command, Some(setup.log.secrets()));
+                    setup.told.tell(|| Told { program: options.program.clone(), command, verdict }, false);
+                }
+                Some(prepared)
+            }
+            (None, Some(_)) => return Err(Refusal::Far(SpawnError::Denied("the run has no target".into()))),
             (_, None) => None,
         };
         for (name, value) in far.iter().flat_map(|far| &far.env) {
@@ -266,6 +277,28 @@ impl Granted {
     }
 }
 
+/// Why a child was not started.
+enum Refusal {
+    /// For a reason of the program here.
+    Here(SpawnError),
+    /// For a reason of what is asked of the far end.
+    Far(SpawnError),
+}
+
+impl From<SpawnError> for Refusal {
+    fn from(error: SpawnError) -> Self {
+        Self::Here(error)
+    }
+}
+
+/// The command that is to be executed at the far end, if one is.
+fn far_command(action: &wit::FarAction) -> Option<&FarCommand> {
+    match action {
+        wit::FarAction::Run(start) | wit::FarAction::Detach(start) => Some(&start.command),
+        wit::FarAction::Attach(_) | wit::FarAction::End(_) => None,
+    }
+}
+
 /// What the system said, in the words of the contract.
 fn refusal(error: tree::SpawnError) -> SpawnError {
     match &error {
@@ -289,9 +322,22 @@ impl wit::Host for Host {
             return Ok(Err(SpawnError::Denied("nothing may be asked of the host here".into())));
         };
         let label = options.label.clone();
+        let asked = shown(&options);
+        let program = options.program.clone();
         let (child, own) = match granted.start(options, open).await {
             Ok(started) => started,
-            Err(error) => return Ok(Err(error)),
+            Err(refusal) => {
+                let (error, verdict): (_, fn(String) -> Verdict) = match refusal {
+                    Refusal::Here(error) => (error, Verdict::SpawnRefused),
+                    Refusal::Far(error) => (error, Verdict::CommandRefused),
+                };
+                if let SpawnError::Denied(why) = &error {
+                    let secrets = self.log.secrets();
+                    let told = || Told { program, command: for_the_record(asked, Some(secrets)), verdict: verdict(why.clone()) };
+                    granted.setup.told.tell(told, true);
+                }
+                return Ok(Err(error));
+            }
         };
         let (tree, news, pid) = (granted.setup.tree.clone(), &granted.news, child.pid);
         match hold(label, child, own, &tree, news, &self.log) {
@@ -308,6 +354,14 @@ impl wit::Host for Host {
                 Ok(Err(SpawnError::Other(format!("its pipes cannot be watched: {error}"))))
             }
         }
+    }
+}
+
+/// What is asked for, as it is shown.
+fn shown(options: &wit::Options) -> serde_json::Value {
+    match options.far.as_ref().and_then(far_command) {
+        Some(command) => shown_far(command),
+        None => serde_json::json!({ "program": options.program, "args": options.args }),
     }
 }
 

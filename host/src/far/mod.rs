@@ -81,6 +81,8 @@ impl Remote {
             config: page.config.to_string(),
             log,
             // The program runs a jump by the login's shell, whichever that is; and nobody is there to be asked.
+            rule: None,
+            address: hops.first().map(|hop| hop.to.clone()),
             env: vec![("SHELL".to_owned(), "/bin/sh".into()), ("SSH_ASKPASS_REQUIRE".to_owned(), "never".into())],
         })
     }

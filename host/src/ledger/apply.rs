@@ -11,7 +11,7 @@ use std::collections::HashMap;
 use rusqlite::{Connection, ErrorCode, OptionalExtension, params};
 
 use super::LedgerError;
-use super::row::{ArtifactRow, EventRow, InboxRow, KeyRow, Op, RunRow, RunUpdate, SessionRow, is_last_event, is_last_status};
+use super::row::{ArtifactRow, DecisionRow, EventRow, InboxRow, KEPT_DECISIONS, KeyRow, Op, RunRow, RunUpdate, SessionRow, is_last_event, is_last_status};
 use crate::id::RunId;
 
 /// Why a submission was not applied.
@@ -117,6 +117,7 @@ impl Changes<'_> {
                 Op::PutSession(session) => self.put_session(session)?,
                 Op::PutMessage(message) => self.put_message(message)?,
                 Op::PutKey(key) => self.put_key(key)?,
+                Op::PutDecisions(decisions) => self.put_decisions(decisions)?,
             }
         }
         for (run, head) in &mut self.staged {
@@ -315,6 +316,33 @@ impl Changes<'_> {
                 message.text,
                 message.metadata
             ])?;
+        Ok(())
+    }
+
+    fn put_decisions(&mut self, decisions: &[DecisionRow]) -> Result<(), Failure> {
+        let mut insert = self.conn.prepare_cached(
+            "INSERT INTO decisions (at, caller, parent, run, backend, target, what, allowed, code, rule, address, command)
+            VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)",
+        )?;
+        for decision in decisions {
+            insert.execute(params![
+                decision.at.0,
+                decision.caller,
+                decision.parent.map(|run| run.to_string()),
+                decision.run.map(|run| run.to_string()),
+                decision.backend,
+                decision.target,
+                decision.what,
+                decision.allowed,
+                decision.code,
+                decision.rule,
+                decision.address,
+                decision.command,
+            ])?;
+        }
+        // By their numbers, so that it costs nothing where none is to go.
+        let newest = self.conn.last_insert_rowid();
+        self.conn.prepare_cached("DELETE FROM decisions WHERE n <= ?1")?.execute([newest - i64::from(KEPT_DECISIONS)])?;
         Ok(())
     }
 

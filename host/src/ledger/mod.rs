@@ -30,7 +30,7 @@ use std::time::Duration;
 use camino::Utf8Path;
 use tokio::sync::{oneshot, watch};
 
-pub use row::{ArtifactRow, EventRow, InboxRow, KeyRow, Op, RunRow, RunUpdate, SessionRow};
+pub use row::{ArtifactRow, DecisionRow, EventRow, InboxRow, KEPT_DECISIONS, KeyRow, Op, RunRow, RunUpdate, SessionRow};
 
 use crate::id::{GroupId, MessageId, RunId, SessionId};
 use queue::{Queue, Work};
@@ -104,6 +104,17 @@ pub struct RunFilter {
     /// Only runs before this one in the order newest first: (created_at, id).
     pub before: Option<(i64, RunId)>,
     /// At most so many.
+    pub limit: u32,
+}
+
+/// What decisions are listed by.
+#[derive(Debug, Clone, Default)]
+pub struct DecisionFilter {
+    /// Only refusals.
+    pub refused: bool,
+    /// Only those about this run, and those of clients inside it.
+    pub run: Option<RunId>,
+    /// At most so many, the newest.
     pub limit: u32,
 }
 
@@ -230,6 +241,11 @@ impl Ledger {
         self.inner.readers.artifact(run, seq, pointer)
     }
 
+    /// Decisions, newest first.
+    pub fn decisions(&self, filter: &DecisionFilter) -> Result<Vec<DecisionRow>, LedgerError> {
+        self.inner.readers.decisions(filter)
+    }
+
     /// Commits what is queued and closes the files; what is asked later is refused. Waits at most so long.
     pub async fn close(&self, within: Duration) {
         self.inner.queue.close();
@@ -263,6 +279,11 @@ impl Glance {
     /// As [`Ledger::unfinished`].
     pub fn unfinished(&self) -> Result<Vec<RunRow>, LedgerError> {
         self.0.unfinished()
+    }
+
+    /// As [`Ledger::decisions`]; none in a ledger of a program that kept none.
+    pub fn decisions(&self, filter: &DecisionFilter) -> Result<Vec<DecisionRow>, LedgerError> {
+        self.0.decisions(filter)
     }
 
     /// As [`Ledger::events`].

@@ -162,6 +162,7 @@ fn weigh(work: &Work) -> u32 {
             Op::PutSession(_) => ROW_WEIGHT,
             Op::PutMessage(message) => ROW_WEIGHT + message.text.len() + len(&message.metadata),
             Op::PutKey(key) => ROW_WEIGHT + key.key.len() + key.outcome.len(),
+            Op::PutDecisions(rows) => rows.iter().map(|row| ROW_WEIGHT + row.rule.len() + len(&row.command)).sum(),
         })
         .sum();
     u32::try_from(weight).unwrap_or(u32::MAX)

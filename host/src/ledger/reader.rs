@@ -12,9 +12,9 @@ use rusqlite::types::Type;
 use rusqlite::{Connection, OptionalExtension, Params, Row, ToSql, params};
 
 use super::failure::broken;
-use super::row::{ArtifactRow, EventRow, InboxRow, KeyRow, RunRow, SessionRow, is_last_status};
+use super::row::{ArtifactRow, DecisionRow, EventRow, InboxRow, KeyRow, RunRow, SessionRow, is_last_status};
 use super::schema::{self, is_open};
-use super::{LedgerError, RunFilter};
+use super::{DecisionFilter, LedgerError, RunFilter};
 use crate::clock::Millis;
 use crate::id::{MessageId, RunId, SessionId};
 
@@ -200,6 +200,30 @@ impl Readers {
         })
     }
 
+    pub fn decisions(&self, filter: &DecisionFilter) -> Result<Vec<DecisionRow>, LedgerError> {
+        let mut sql = "SELECT n, at, caller, parent, run, backend, target, what, allowed, code, rule, address, command FROM decisions WHERE 1"
+            .to_owned();
+        let mut values: Vec<Box<dyn ToSql>> = Vec::new();
+        if filter.refused {
+            sql.push_str(" AND allowed = 0");
+        }
+        if let Some(run) = filter.run {
+            sql.push_str(" AND (run = ? OR parent = ?)");
+            values.push(Box::new(run.to_string()));
+            values.push(Box::new(run.to_string()));
+        }
+        sql.push_str(" ORDER BY n DESC LIMIT ?");
+        values.push(Box::new(filter.limit));
+        self.read(|conn| {
+            // A ledger that is only looked at may be of an older format.
+            let is_kept = conn.prepare_cached("SELECT 1 FROM sqlite_schema WHERE name = 'decisions'")?.exists([])?;
+            if !is_kept {
+                return Ok(Vec::new());
+            }
+            conn.prepare_cached(&sql)?.query_map(rusqlite::params_from_iter(values), decision_row)?.collect()
+        })
+    }
+
     pub fn artifact(&self, run: RunId, seq: u64, pointer: &str) -> Result<Option<ArtifactRow>, LedgerError> {
         self.one(
             "SELECT pointer, sha256, size, mime FROM artifacts
@@ -311,6 +335,24 @@ fn run_row(row: &Row<'_>) -> rusqlite::Result<RunRow> {
         request: row.get(17)?,
         state: row.get(18)?,
         metadata: row.get(19)?,
+    })
+}
+
+fn decision_row(row: &Row<'_>) -> rusqlite::Result<DecisionRow> {
+    Ok(DecisionRow {
+        n: row.get::<_, i64>(0)?.unsigned_abs(),
+        at: Millis(row.get(1)?),
+        caller: row.get(2)?,
+        parent: optional_id(row, 3)?,
+        run: optional_id(row, 4)?,
+        backend: row.get(5)?,
+        target: row.get(6)?,
+        what: row.get(7)?,
+        allowed: row.get(8)?,
+        code: row.get(9)?,
+        rule: row.get(10)?,
+        address: row.get(11)?,
+        command: row.get(12)?,
     })
 }
 

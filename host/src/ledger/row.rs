@@ -150,6 +150,37 @@ pub struct KeyRow {
     pub created_at: Millis,
 }
 
+/// What was allowed or refused, by which rule, to whom.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DecisionRow {
+    /// 1, 2, 3 … in the order of the ledger; 0 before it is stored.
+    pub n: u64,
+    /// When.
+    pub at: Millis,
+    /// The client that asked: the name that it gives itself, or its process.
+    pub caller: String,
+    /// The run in whose tree that client lives.
+    pub parent: Option<RunId>,
+    /// The run that it is about; none: nothing was started.
+    pub run: Option<RunId>,
+    /// For which backend.
+    pub backend: String,
+    /// Where.
+    pub target: Option<String>,
+    /// What was asked for: `spawn_run`, `plan_run`, `spawn` (by a component), `trust` …
+    pub what: String,
+    /// Whether it was allowed.
+    pub allowed: bool,
+    /// The code of the refusal.
+    pub code: Option<String>,
+    /// The rule that says so, with its place in the configuration; of a refusal, its message.
+    pub rule: String,
+    /// The address that was judged, where one was.
+    pub address: Option<String>,
+    /// What would be executed, JSON; cut where it is long.
+    pub command: Option<String>,
+}
+
 /// One change. Changes that are committed together stand or fall together.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Op {
@@ -175,7 +206,12 @@ pub enum Op {
     PutMessage(InboxRow),
     /// A request key. A known key fails the commit with `KeyTaken`.
     PutKey(KeyRow),
+    /// Decisions, in order. The ledger keeps the newest [`KEPT_DECISIONS`].
+    PutDecisions(Vec<DecisionRow>),
 }
+
+/// Decisions that are kept; where more come, the oldest go. Each takes at most some 10 KiB.
+pub const KEPT_DECISIONS: u32 = 100_000;
 
 /// The statuses after which nothing of a run changes; `run::Status` says the same, and a test compares them.
 const LAST_STATUSES: [&str; 5] = ["completed", "failed", "cancelled", "rejected", "lost"];

@@ -141,7 +141,33 @@ CREATE VIEW event_log AS
     SELECT runs.id AS run, seq, strftime('%Y-%m-%dT%H:%M:%fZ', ts / 1000.0, 'unixepoch') AS time, type, data
     FROM events JOIN runs ON runs.n = events.run;
 "
-)];
+), DECISIONS];
+
+/// Format 2: what was allowed and what was refused. `n` only grows: the newest row is never the one that goes.
+const DECISIONS: &str = "
+CREATE TABLE decisions (
+    n INTEGER PRIMARY KEY,
+    at INTEGER NOT NULL,
+    caller TEXT NOT NULL,
+    parent TEXT,
+    run TEXT,
+    backend TEXT NOT NULL,
+    target TEXT,
+    what TEXT NOT NULL,
+    allowed INTEGER NOT NULL,
+    code TEXT,
+    rule TEXT NOT NULL,
+    address TEXT,
+    command TEXT
+) STRICT;
+CREATE INDEX decisions_by_run ON decisions (run, n) WHERE run IS NOT NULL;
+CREATE INDEX decisions_refused ON decisions (n) WHERE allowed = 0;
+-- For people with sqlite3: SELECT * FROM decision_log WHERE outcome = 'refused';
+CREATE VIEW decision_log AS
+    SELECT n, strftime('%Y-%m-%dT%H:%M:%fZ', at / 1000.0, 'unixepoch') AS time, caller, parent, run, backend, target, what,
+        CASE allowed WHEN 0 THEN 'refused' ELSE 'allowed' END AS outcome, code, rule, address, command
+    FROM decisions;
+";
 
 /// Opens the ledger of a data directory for its one writer; makes the directory (0700) and the file (0600) where
 /// they are missing, and brings an older format forward.

@@ -8,6 +8,7 @@ mod check;
 mod choice;
 pub mod command;
 pub mod inventory;
+mod judge;
 mod limit;
 pub mod network;
 mod programs;
@@ -18,14 +19,14 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use camino::{Utf8Path, Utf8PathBuf};
-use serde_json::{Map, Value, json};
+use serde_json::{Map, Value};
 
 pub use check::{Finding, Severity};
+pub use judge::{Judgement, Run as JudgedRun};
 pub use limit::Asked;
 
 use crate::capability::{DEFAULT_LANG, Grant};
 use crate::config::{Backend, Config, EnvSource, Limits, SecretSource, inert};
-use crate::contract::falconer::backend::types as wit;
 use crate::fault::{Fault, code};
 use inventory::Inventory;
 use network::NetworkRule;
@@ -49,22 +50,6 @@ struct Resolved {
     inventory: Inventory,
     commands: command::Rules,
     network: NetworkRule,
-}
-
-/// What was judged of one action of a plan.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Judgement {
-    /// `spawn`, `connect` or `request`.
-    pub kind: &'static str,
-    /// What exactly: for `spawn` `{ program, path, args, cwd, command }` (the arguments with those that the grant puts first),
-    /// for `connect` `{ host, port }`, for `request` `{ url }`.
-    pub detail: Value,
-    /// Whether the grants allow it.
-    pub allowed: bool,
-    /// Which rule says so, by its place in the configuration.
-    pub rule: String,
-    /// What a refusal is called; of no meaning where it is allowed.
-    pub code: &'static str,
 }
 
 /// What a path is for, and what its refusals are called.
@@ -220,7 +205,8 @@ impl Policy {
     }
 
     /// The rule that lets this directory (resolved) be a working directory.
-    fn covers(&self, backend: &str, client: Option<&Utf8Path>, real: &Utf8Path) -> Option<String> {
+    #[must_use]
+    pub fn covers(&self, backend: &str, client: Option<&Utf8Path>, real: &Utf8Path) -> Option<String> {
         let grant = self.inner.grants.get(backend).unwrap_or(&self.inner.nothing);
         let places = &self.inner.places;
         if let Some(granted) = grant.workspaces.iter().find(|granted| real.starts_with(granted) && !places.ours_within(real, granted)) {
@@ -257,56 +243,6 @@ impl Policy {
     /// `invalid_argument`, and names it.
     pub fn limits(&self, backend: &str, asked: &Asked) -> Result<Limits, Fault> {
         limit::of_run(backend, &self.config().backend(backend).limits, asked)
-    }
-
-    /// Judges one action of a plan: the program granted and found, its arguments within the grant's patterns, the cwd inside.
-    #[must_use]
-    pub fn judge(&self, backend: &str, client: Option<&Utf8Path>, action: &wit::PlannedAction) -> Judgement {
-        let refused = |kind, detail, what: &str| Judgement {
-            kind,
-            detail,
-            allowed: false,
-            rule: format!("this version opens no {what} for a backend"),
-            code: code::NOT_ALLOWED,
-        };
-        match action {
-            wit::PlannedAction::Spawn(command) => self.judge_spawn(backend, client, command),
-            wit::PlannedAction::Connect(to) => refused("connect", json!({ "host": to.host, "port": to.port }), "connections"),
-            wit::PlannedAction::Request(url) => refused("request", json!({ "url": url }), "HTTP requests"),
-        }
-    }
-
-    fn judge_spawn(&self, backend: &str, client: Option<&Utf8Path>, command: &wit::PlannedCommand) -> Judgement {
-        let grant = self.grant(backend);
-        let program = grant.programs.get(&command.program);
-        let args: Vec<&String> = program.iter().flat_map(|program| &program.first).chain(&command.args).collect();
-        let detail = json!({
-            "program": command.program,
-            "path": program.and_then(|program| program.path.as_ref().ok()),
-            "args": args,
-            "cwd": command.cwd,
-            "command": command.command.as_ref().map(far_words),
-        });
-        let verdict = match program {
-            None => Err(format!("backends.{backend}.grants.programs: `{}` is not granted", command.program)),
-            Some(program) => programs::judge(&format!("backends.{backend}.grants.programs.{}", command.program), program, &command.args),
-        };
-        let verdict = verdict.and_then(|rule| match command.cwd.as_deref() {
-            None => Ok(rule),
-            Some(cwd) => self.cwd(backend, Some(cwd), client).map(|_| rule).map_err(|fault| fault.message),
-        });
-        let verdict = match command.command {
-            // Deny is the default, and no grant of this version has a place for a far-end command (`{command}`).
-            Some(_) => Err("no rule for far-end commands".to_owned()),
-            None => verdict,
-        };
-        let allowed = verdict.is_ok();
-        let code = match program {
-            None => code::PROGRAM_NOT_GRANTED,
-            Some(program) if program.path.is_err() => code::PROGRAM_NOT_FOUND,
-            Some(_) => code::NOT_ALLOWED,
-        };
-        Judgement { kind: "spawn", code, detail, allowed, rule: verdict.unwrap_or_else(|refusal| refusal) }
     }
 
     /// The names of environment variables whose values a client's hello is to bring, in order and each once: those that a
@@ -362,19 +298,6 @@ impl Policy {
     pub fn report_host(&self) -> Vec<Finding> {
         check::host(self.config())
     }
-}
-
-/// A far-end command as it is shown.
-fn far_words(command: &wit::FarCommand) -> Value {
-    let words = match &command.words {
-        wit::FarWords::Args(args) => json!({ "args": args }),
-        wit::FarWords::Shell(line) => json!({ "shell": line }),
-    };
-    let mut shown = json!({ "cwd": command.cwd, "env": command.env.iter().map(|(name, _)| name).collect::<Vec<_>>() });
-    if let (Some(shown), Value::Object(words)) = (shown.as_object_mut(), words) {
-        shown.extend(words);
-    }
-    shown
 }
 
 /// A path that may be judged: absolute, and not longer than Linux takes.

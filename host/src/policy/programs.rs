@@ -65,6 +65,9 @@ pub(super) fn judge(place: &str, program: &Program, args: &[String]) -> Result<S
     {
         return Err(format!("{place}.max_args: {} arguments, at most {most}", args.len()));
     }
+    if !args.is_empty() && program.would_append() {
+        return Err(format!("{place}: it takes no arguments of a backend, for `{{args}}` does not stand before `{{command}}`"));
+    }
     if args.iter().any(|arg| arg.contains('\0')) {
         return Err(format!("{place}: an argument holds a NUL"));
     }

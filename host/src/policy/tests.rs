@@ -46,6 +46,10 @@ fn spawn(program: &str, args: &[&str], cwd: Option<&str>) -> wit::PlannedAction 
     })
 }
 
+fn run(backend: &str) -> JudgedRun<'_> {
+    JudgedRun { backend, client: None, target: None }
+}
+
 const WITH_WORK: &str = "[backends.exec.grants]\nworkspaces = ['~/work', '~/not-yet']\n";
 
 #[test]
@@ -192,21 +196,22 @@ fn a_plan_is_judged_by_the_grants() {
     let policy = world.policy(
         "path = ['~/bin']\n[backends.exec.grants]\nworkspaces = ['~/src']\n[backends.exec.grants.programs]\ntool = { path = 'tool', first = ['-x'], allow = ['[a-z]+'], max_args = 2 }\ngone = '/nowhere/gone'\nsh = '/bin/sh'\n",
     );
-    let judged = |action: &wit::PlannedAction| policy.judge("exec", None, action);
+    let judged = |action: &wit::PlannedAction| policy.judge(run("exec"), action);
     let good = judged(&spawn("tool", &["abc"], Some(&world.at("src/one"))));
     assert_eq!(
         good,
         Judgement {
             kind: "spawn",
             detail: json!({"program": "tool", "path": world.at("bin/tool"), "args": ["-x", "abc"], "cwd": world.at("src/one"), "command": null}),
-            allowed: true,
             rule: "backends.exec.grants.programs.tool.allow".into(),
-            code: good.code,
+            refusal: None,
+            far: None,
+            address: None,
         }
     );
     let rule = |action: &wit::PlannedAction| {
         let judgement = judged(action);
-        (judgement.allowed, judgement.rule)
+        (judgement.refusal.is_none(), judgement.rule)
     };
     assert_eq!(rule(&spawn("sh", &["-c", "x"], None)), (true, "backends.exec.grants.programs.sh: any arguments".into()));
     for (action, part) in [
@@ -232,7 +237,7 @@ fn a_plan_is_judged_by_the_grants() {
         let (allowed, rule) = rule(&action);
         assert!(!allowed && rule.contains(part), "{rule}");
     }
-    assert!(!policy.judge("third", None, &spawn("sh", &[], None)).allowed);
+    assert!(policy.judge(run("third"), &spawn("sh", &[], None)).refusal.is_some());
 }
 
 #[test]

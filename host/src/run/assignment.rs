@@ -7,9 +7,12 @@ use std::time::Duration;
 
 use camino::Utf8PathBuf;
 use serde_json::Value;
-use tokio::sync::{OwnedMutexGuard, OwnedSemaphorePermit, mpsc};
+use tokio::sync::{OwnedMutexGuard, mpsc};
 
+use super::decision::Matter;
+use super::limits::HeldBy;
 use super::live::{Control, Live};
+use super::places::Held;
 use crate::backend::Backend;
 use crate::capability::{FarEnd, Grant, RunLog};
 use crate::config;
@@ -29,8 +32,8 @@ pub type Turn = Pin<Box<dyn Future<Output = Result<Permits, Fault>> + Send>>;
 pub struct Permits {
     /// Its session is its own.
     pub session: Option<OwnedMutexGuard<()>>,
-    /// Its places in the host.
-    pub places: Vec<OwnedSemaphorePermit>,
+    /// Its places in the host, and those that rules, targets and tags give.
+    pub places: Option<Held>,
 }
 
 /// What a run is driven with.
@@ -61,6 +64,10 @@ pub struct Assignment {
     pub session: SessionRow,
     /// Its limits.
     pub limits: config::Limits,
+    /// Who set them, where that was no limit of the backend.
+    pub(super) held_by: HeldBy,
+    /// Whose it is, for decisions.
+    pub(super) matter: Matter,
     /// The rungs of its stop.
     pub stop: config::Stop,
     /// How long a question stays open.

@@ -319,6 +319,7 @@ impl Supervisor {
             receipt.reason = Some(broken.message.clone());
             fault = Some(broken);
         }
+        self.hear_the_rest().await;
         for id in self.record.open_commands() {
             for meaning in self.translator().rest(&id) {
                 if let Meaning::Event(kind, data) = meaning {

@@ -6,12 +6,16 @@
 
 use std::time::Duration;
 
+use serde_json::{Value, json};
+
+use super::places::{Place, Want};
 use super::request::SpawnRequest;
 use super::supervisor::Supervisor;
-use crate::config::TreeLimits;
-use crate::config::units::show_size;
+use crate::config::units::{Cpus, show_size};
+use crate::config::{Limits, TreeLimits};
 use crate::fault::{Fault, code};
 use crate::policy::Asked;
+use crate::policy::command::{Allowed, Share};
 use crate::tree::{Breach, Ground, Missing, Tree};
 
 /// The limits that a request asks for.
@@ -24,6 +28,71 @@ pub(super) fn asked(request: &SpawnRequest) -> Asked {
         tree_processes: limits.tree_processes,
         tree_cpu: limits.tree_cpu,
     }
+}
+
+/// Limits that rules, targets and tags set for a run, with who set them, for people.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct HeldBy {
+    /// Who lowered the wall time.
+    pub wall: Option<String>,
+    /// Who lowered the output.
+    pub output: Option<String>,
+    /// Runs at once, each with what they are counted over.
+    pub parallel: Vec<(Share, u32, String)>,
+}
+
+impl HeldBy {
+    /// The places that the run needs for them.
+    pub fn wants(&self) -> impl Iterator<Item = Want> {
+        self.parallel.iter().map(|(share, of, _)| Want { place: Place::Far(share.clone()), of: *of })
+    }
+
+    /// Who gives these places.
+    pub fn source(&self, place: &Place) -> Option<&str> {
+        self.parallel.iter().find(|(share, ..)| matches!(place, Place::Far(of) if of == share)).map(|(.., by)| by.as_str())
+    }
+}
+
+/// Lowers a run's limits to those that come with the commands that it may execute at the far end.
+pub(super) fn lower(limits: &mut Limits, far: &[Allowed]) -> HeldBy {
+    let mut by = HeldBy::default();
+    for allowed in far {
+        if let Some((share, wall)) = &allowed.limits.wall
+            && *wall < limits.wall
+        {
+            limits.wall = *wall;
+            by.wall = Some(allowed.source(share));
+        }
+        if let Some((share, output)) = &allowed.limits.output
+            && *output < limits.output
+        {
+            limits.output = *output;
+            by.output = Some(allowed.source(share));
+        }
+        for (share, of) in &allowed.limits.parallel {
+            if !by.parallel.iter().any(|(known, ..)| known == share) {
+                by.parallel.push((share.clone(), *of, allowed.source(share)));
+            }
+        }
+    }
+    by
+}
+
+/// The limits of a run, as plans and runs show them.
+pub(super) fn shown(limits: &Limits, by: &HeldBy) -> Value {
+    let parallel: Vec<Value> = by.parallel.iter().map(|(_, runs, by)| json!({ "runs": runs, "by": by })).collect();
+    json!({
+        "wall_s": limits.wall.as_secs(), "idle_s": limits.idle.map(|idle| idle.as_secs()), "memory_bytes": limits.memory,
+        "events": limits.events, "output_bytes": limits.output, "runs": limits.runs,
+        "tree_memory_bytes": limits.tree.memory, "tree_processes": limits.tree.processes,
+        "tree_cpu": limits.tree.cpu.map(Cpus::get),
+        "wall_by": by.wall, "output_by": by.output, "parallel": parallel,
+    })
+}
+
+/// The hint of a limit that a rule, a target or a tag sets.
+pub(super) fn theirs(key: &str, by: &str) -> String {
+    format!("a person can raise `{key}` of {by} in the configuration")
 }
 
 /// Refuses limits that this machine cannot hold.

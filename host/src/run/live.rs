@@ -35,6 +35,8 @@ pub struct Outline {
     pub questions: Vec<Question>,
     /// What its stop did, so far.
     pub receipt: Option<Receipt>,
+    /// Its limits, and who set them.
+    pub limits: Option<Value>,
 }
 
 /// What is committed of a live run.
@@ -137,7 +139,7 @@ impl Live {
             depth: row.depth,
             control,
             progress,
-            view: RwLock::new(View { row, outline: Outline::default(), durable: true }),
+            view: RwLock::new(View { outline: serde_json::from_str(&row.state).unwrap_or_default(), row, durable: true }),
             children: Mutex::default(),
             tree: OnceLock::new(),
             doom: watch::Sender::new(None),

@@ -8,10 +8,11 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock, Weak};
 use std::time::Duration;
 
 use camino::Utf8PathBuf;
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::watch;
 use tokio::time::Instant;
 
 use super::live::{Live, Outline, StopWish, View};
+use super::places::{Place, Places, Want};
 use super::receipt::Cause;
 use super::record::ledger_fault;
 use super::status::Status;
@@ -72,8 +73,7 @@ pub(super) struct Inner {
     live: RwLock<HashMap<RunId, Arc<Live>>>,
     /// One lock a session: a run holds it while it is alive, the others wait in line (tokio's lock is fair).
     lines: Mutex<HashMap<SessionId, Weak<tokio::sync::Mutex<()>>>>,
-    places: Mutex<HashMap<String, Arc<Semaphore>>>,
-    host_places: Arc<Semaphore>,
+    pub(super) places: Places,
     /// Rings for those who wait for messages.
     pub(super) mail: watch::Sender<u64>,
     closing: watch::Sender<bool>,
@@ -83,7 +83,6 @@ pub(super) struct Inner {
 impl Manager {
     /// Takes the parts over; `recover` does the rest beside serving. Must be called inside the serving runtime.
     pub fn new(parts: Parts) -> Result<Self, Fault> {
-        let runs = parts.policy.config().host.runs as usize;
         let inner = Inner {
             policy: parts.policy,
             ledger: parts.ledger,
@@ -93,8 +92,7 @@ impl Manager {
             ground: parts.ground,
             live: RwLock::default(),
             lines: Mutex::default(),
-            places: Mutex::default(),
-            host_places: Arc::new(Semaphore::new(runs)),
+            places: Places::default(),
             mail: watch::Sender::new(0),
             closing: watch::Sender::new(false),
             recovered: watch::Sender::new(false),
@@ -188,11 +186,21 @@ impl Manager {
         line
     }
 
-    /// The places of a backend, and those of the host.
-    pub(super) fn places(&self, backend: &str, runs: u32) -> [Arc<Semaphore>; 2] {
-        let mut places = self.inner.places.lock().unwrap_or_else(PoisonError::into_inner);
-        let own = places.entry(backend.to_owned()).or_insert_with(|| Arc::new(Semaphore::new(runs as usize))).clone();
-        [own, self.inner.host_places.clone()]
+    /// The places that a run of a backend needs in the host.
+    pub(super) fn wants(&self, backend: &str, runs: u32) -> [Want; 2] {
+        let host = self.inner.policy.config().host.runs;
+        [Want { place: Place::Backend(backend.to_owned()), of: runs }, Want { place: Place::Host, of: host }]
+    }
+
+    /// A run and those it was started from, the nearest first.
+    pub(super) fn lineage(&self, run: &Live) -> Vec<RunId> {
+        let mut line = vec![run.id];
+        let mut parent = run.with_view(|view| view.row.parent);
+        while let Some(id) = parent {
+            line.push(id);
+            parent = self.find_live(id).and_then(|live| live.with_view(|view| view.row.parent));
+        }
+        line
     }
 
     pub(super) fn mark_recovered(&self) {

@@ -5,6 +5,7 @@
 //! The others are shapes: [`request`], [`view`], [`event`], [`status`], [`receipt`].
 
 mod assignment;
+mod decision;
 pub mod event;
 mod guard;
 mod inert;
@@ -14,6 +15,8 @@ mod live;
 pub mod manager;
 mod op;
 mod open;
+mod places;
+mod planned;
 mod question;
 pub mod receipt;
 mod record;

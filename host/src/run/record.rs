@@ -12,6 +12,7 @@ use serde_json::{Map, Value, json};
 
 use super::event::{EventType, Question};
 use super::inert;
+use super::limits::theirs;
 use super::live::{Live, Outline, View};
 use super::open::ItemKind;
 use super::receipt::Receipt;
@@ -57,6 +58,8 @@ pub struct Record {
     ledger: Ledger,
     pub(super) artifacts: Artifacts,
     quota: Quota,
+    /// Who set the quota of bytes, where that was no limit of the backend.
+    quota_by: Option<String>,
     written: u64,
     state: State,
     pub(super) outline: Outline,
@@ -92,6 +95,7 @@ impl Record {
             ledger,
             artifacts,
             quota,
+            quota_by: None,
             written: 0,
             state: State::Queued,
             outline,
@@ -106,6 +110,11 @@ impl Record {
             broken: None,
             last_message: None,
         }
+    }
+
+    /// Says who set the quota of bytes.
+    pub fn quota_is_of(&mut self, by: Option<String>) {
+        self.quota_by = by;
     }
 
     /// What the run is, committed or not.
@@ -191,6 +200,10 @@ impl Record {
                 .hint("raise `events` under `[backends.NAME.limits]` in the configuration"));
         }
         if self.written > self.quota.bytes {
+            if let Some(by) = &self.quota_by {
+                let message = format!("the run wrote more than {} bytes, the limit of {by}", self.quota.bytes);
+                return Err(Fault::new(code::OUTPUT_EXCEEDED, message).hint(theirs("output", by)));
+            }
             return Err(Fault::new(code::OUTPUT_EXCEEDED, format!("the run wrote more than {} bytes", self.quota.bytes))
                 .hint("raise `output` under `[backends.NAME.limits]` in the configuration"));
         }

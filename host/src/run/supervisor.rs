@@ -15,9 +15,10 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 
 use super::assignment::Assignment;
+use super::decision::Matter;
 use super::event::{Closed, EventType, Question};
 use super::guard::guard;
-use super::limits::{broken, hold};
+use super::limits::{HeldBy, broken, hold, theirs};
 use super::live::{Control, Live, StopWish};
 use super::question::{Said, unknown};
 use super::receipt::Cause;
@@ -26,6 +27,7 @@ use super::status::{State, Status};
 use super::step::RATE_WINDOW_S;
 use super::translate::{Translator, from_failure};
 use crate::backend::{Instance, Made};
+use crate::capability::told::{Hearing, telling};
 use crate::capability::{Host, Inputs, Sealed, Setup};
 use crate::clock::Millis;
 use crate::config;
@@ -94,6 +96,10 @@ pub(super) struct Supervisor {
     pub(super) last_news: Instant,
     deadline: Instant,
     pub(super) limits: config::Limits,
+    pub(super) held_by: HeldBy,
+    /// What the component was allowed and refused, and whose run that is.
+    pub(super) hearing: Hearing,
+    pub(super) matter: Matter,
     pub(super) question_time: Duration,
     pub(super) session: SessionRow,
     pub(super) sealed: Sealed,
@@ -103,6 +109,7 @@ pub(super) struct Supervisor {
 pub async fn supervise(mut assignment: Assignment) {
     let quota = Quota { events: assignment.limits.events, bytes: assignment.limits.output };
     let mut record = Record::new(assignment.live.clone(), assignment.ledger.clone(), assignment.artifacts.clone(), quota);
+    record.quota_is_of(assignment.held_by.output.clone());
     let permits = loop {
         tokio::select! {
             biased;
@@ -161,6 +168,7 @@ impl Supervisor {
         live.plant(tree.clone(), stop.ask + stop.terminate);
         let sealed = Sealed::default();
         let inputs = Inputs::of(inputs);
+        let (told, hearing) = telling();
         let (host, news) = Host::new(Setup {
             run: live.id,
             backend: backend.name.clone(),
@@ -175,6 +183,7 @@ impl Supervisor {
             children: limits.children,
             blob_bytes: limits.output,
             far: assignment.far,
+            told,
             sealed: sealed.clone(),
         });
         let now = Instant::now();
@@ -206,6 +215,9 @@ impl Supervisor {
             last_news: now,
             deadline: now + limits.wall,
             limits: limits.clone(),
+            held_by: assignment.held_by,
+            hearing,
+            matter: assignment.matter,
             question_time: assignment.question_time,
             session,
             sealed,
@@ -344,6 +356,10 @@ impl Supervisor {
     }
 
     fn too_long(&self) -> Fault {
+        if let Some(by) = &self.held_by.wall {
+            let message = format!("the run took longer than {} s, the limit of {by}", self.limits.wall.as_secs_f64());
+            return Fault::new(code::DEADLINE_EXCEEDED, message).hint(theirs("wall", by));
+        }
         Fault::new(code::DEADLINE_EXCEEDED, format!("the run took longer than {} s", self.limits.wall.as_secs()))
             .hint("give a longer timeout_s, or raise `wall` under `[backends.NAME.limits]`")
     }
@@ -378,6 +394,8 @@ impl Supervisor {
     /// Takes what a call answered. An outcome means that the backend is finished.
     pub(super) async fn called(&mut self, called: Called) -> Result<Option<wit::Outcome>, (Cause, Fault)> {
         self.call = None;
+        // Before what the component makes of it.
+        self.hear().await.map_err(|fault| (Cause::Limit, fault))?;
         match called {
             Called::Start(answer) => match answer.map_err(|fault| self.component_gone(fault))? {
                 Ok(()) => {

@@ -97,6 +97,8 @@ pub struct RunView {
     pub error: Option<Fault>,
     /// Tokens, turns and cost since it began.
     pub usage: Option<Value>,
+    /// What it may use, and which rule, target or tag says so; `parallel`: the places that it waits for.
+    pub limits: Option<Value>,
     /// The oldest open question.
     pub question: Option<Question>,
     /// All open questions, oldest first. Details over 4 KiB, of all together, are cut; `get_event_artifact` reads them whole
@@ -136,12 +138,14 @@ pub struct Spawned {
 pub struct PlannedAction {
     /// `spawn`, `connect` or `request`.
     pub kind: String,
-    /// What exactly.
+    /// What exactly. At a target also the command there, the limits that come with it, and what the network rule says.
     pub detail: Value,
-    /// Whether the grants allow it.
+    /// Whether grants and rules allow it.
     pub allowed: bool,
     /// Which rule says so.
     pub rule: String,
+    /// What a person could change, where it is refused.
+    pub hint: Option<String>,
 }
 
 /// The answer of `plan_run`.

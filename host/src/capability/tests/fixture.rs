@@ -58,6 +58,7 @@ impl Fixture {
             children: 4,
             blob_bytes: 1024 * 1024,
             far: None,
+            told: super::told::Teller::default(),
             sealed: Sealed::default(),
         };
         change(&mut setup);

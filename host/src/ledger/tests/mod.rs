@@ -2,6 +2,7 @@
 
 mod artifacts;
 mod crash;
+mod decisions;
 mod format;
 mod order;
 mod queries;

@@ -1,6 +1,6 @@
 //! A command for the far end that was judged: the only form in which one can be executed.
 
-use super::quote;
+use super::{Command, quote};
 
 /// A command for the far end, with its directory and environment. Only [`super::Rules::judge`] makes one, so whoever holds it
 /// holds a command that a rule allowed, byte for byte as it was asked for. No part of it holds a NUL.
@@ -26,6 +26,16 @@ impl FarCommand {
 
     pub(super) fn shell(line: String, cwd: Option<String>, env: Vec<(String, String)>) -> Self {
         Self { form: Form::Shell(line), cwd, env }
+    }
+
+    /// Whether it is this very command, byte for byte.
+    pub(super) fn is(&self, command: Command<'_>, cwd: Option<&str>, env: &[(String, String)]) -> bool {
+        let words = match (&self.form, command) {
+            (Form::List(own), Command::List(asked)) => own == asked,
+            (Form::Shell(own), Command::Shell(asked)) => own == asked,
+            _ => false,
+        };
+        words && self.cwd() == cwd && self.env == env
     }
 
     /// The program and its arguments; none where it is a line for a shell.

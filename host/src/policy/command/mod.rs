@@ -9,6 +9,7 @@
 mod far;
 mod judge;
 mod matching;
+mod permitted;
 mod plain;
 pub mod quote;
 mod refusal;
@@ -22,6 +23,7 @@ use camino::Utf8PathBuf;
 pub use far::FarCommand;
 pub use judge::is_loader;
 pub use matching::Anything;
+pub use permitted::Permitted;
 pub use refusal::{Reason, Refused};
 
 use crate::config::{Config, Effect, FarLimits, Rule, Tag, Target};
@@ -70,15 +72,15 @@ pub struct Allowed {
 /// The limits that rule, target and tags give together: the least of each.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Ceilings {
-    /// Wall time of the run.
-    pub wall: Option<Duration>,
-    /// Bytes of events and artifacts.
-    pub output: Option<u64>,
+    /// Wall time of the run, and whose limit that is.
+    pub wall: Option<(Share, Duration)>,
+    /// Bytes of events and artifacts, and whose limit that is.
+    pub output: Option<(Share, u64)>,
     /// Each with what it counts; a run needs a place in all of them.
     pub parallel: Vec<(Share, u32)>,
 }
 
-/// What a number of runs at once is counted over.
+/// Who sets a limit; and what a number of runs at once is counted over.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Share {
     /// All runs under this rule (by its place among the rules, from 1).
@@ -100,6 +102,18 @@ pub struct RuleRef {
     pub file: Option<Utf8PathBuf>,
     /// Where `[[rules]]` stands there, from 1; where one pattern decides, its line.
     pub line: usize,
+}
+
+impl Allowed {
+    /// Who sets a limit, for people.
+    #[must_use]
+    pub fn source(&self, share: &Share) -> String {
+        match share {
+            Share::Rule(_) => self.rule.to_string(),
+            Share::Target(name) => format!("target `{name}`"),
+            Share::Tag(name) => format!("tag `{name}`"),
+        }
+    }
 }
 
 impl fmt::Display for RuleRef {
@@ -187,9 +201,10 @@ impl Rules {
             all.push((Share::Target(target.name.clone()), target.limits));
             all.extend(target.tags.iter().filter_map(|tag| Some((Share::Tag(tag.clone()), self.tags.get(tag)?.limits))));
         }
+        // Of equals the first is told: the rule before the target, that before its tags.
         Ceilings {
-            wall: all.iter().filter_map(|(_, limits)| limits.wall).min(),
-            output: all.iter().filter_map(|(_, limits)| limits.output).min(),
+            wall: all.iter().filter_map(|(share, limits)| Some((share.clone(), limits.wall?))).min_by_key(|(_, wall)| *wall),
+            output: all.iter().filter_map(|(share, limits)| Some((share.clone(), limits.output?))).min_by_key(|(_, output)| *output),
             parallel: all.into_iter().filter_map(|(share, limits)| Some((share, limits.parallel?))).collect(),
         }
     }

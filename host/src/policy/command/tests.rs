@@ -86,15 +86,15 @@ fn the_first_rule_that_allows_counts_and_gives_its_limits() {
     assert_eq!(
         allowed.limits,
         Ceilings {
-            wall: Some(Duration::from_secs(300)),
-            output: Some(1 << 20),
+            wall: Some((Share::Target("web-1.example.org".into()), Duration::from_secs(300))),
+            output: Some((Share::Tag("web".into()), 1 << 20)),
             parallel: vec![(Share::Rule(1), 4), (Share::Target("web-1.example.org".into()), 2), (Share::Tag("web".into()), 10)],
         },
         "the least of rule, target and tags"
     );
     let other = list(&config, "db-1", &["uptime"]).unwrap();
     assert_eq!(other.rule.to_string(), "rule 2 (falconer.toml:23)");
-    assert_eq!(other.limits, Ceilings { output: Some(64 << 10), ..Ceilings::default() });
+    assert_eq!(other.limits, Ceilings { output: Some((Share::Rule(2), 64 << 10)), ..Ceilings::default() });
 }
 
 #[test]

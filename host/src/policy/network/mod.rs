@@ -19,7 +19,7 @@ use ipnet::IpNet;
 pub use resolve::{Checked, Way};
 
 use super::command::Anything;
-use crate::config::{Config, Network};
+use crate::config::{Address, Config, Network};
 use crate::fault::{Fault, code};
 
 /// `[network]`, made ready.
@@ -69,6 +69,27 @@ pub enum Origin {
     Written,
     /// A name led there.
     LookedUp,
+}
+
+/// What can be said of an address before anything is looked up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Foreseen {
+    /// It is given in digits, and passes.
+    Passes(Passes),
+    /// It is a name, which is looked up and judged when something connects.
+    LookedUp,
+    /// It is a name that only a jump host looks up; it passes by its name.
+    ByName,
+}
+
+impl fmt::Display for Foreseen {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Passes(passes) => passes.fmt(f),
+            Self::LookedUp => f.write_str("its name is looked up when it runs, and what comes is judged then"),
+            Self::ByName => f.write_str("its name is looked up by the jump host, and passes as such"),
+        }
+    }
 }
 
 impl fmt::Display for Passes {
@@ -153,6 +174,20 @@ impl NetworkRule {
         allow.any(|net| net.contains(&address) && range.contains(net))
     }
 
+    /// Says what can be said of an address now. `behind_jump`: another machine connects to it.
+    ///
+    /// # Errors
+    /// `address_not_allowed`, as when something connects.
+    pub fn foresee(&self, address: &Address, behind_jump: bool) -> Result<Foreseen, Fault> {
+        let ip = match address {
+            Address::Ip(ip) => *ip,
+            Address::Scoped(ip, _) => IpAddr::V6(*ip),
+            Address::Name(name) if behind_jump => return self.judge_name(name).map(|()| Foreseen::ByName),
+            Address::Name(_) => return Ok(Foreseen::LookedUp),
+        };
+        self.judge(ip, Origin::Written).map(Foreseen::Passes).map_err(|blocked| refused(&blocked, blocked.to_string()))
+    }
+
     /// Judges a name that only a jump host can look up: by the name alone, and whoever uses it says so in the receipt.
     pub fn judge_name(&self, name: &str) -> Result<(), Fault> {
         let name = name.to_ascii_lowercase();
@@ -165,6 +200,11 @@ impl NetworkRule {
             _ => Ok(()),
         }
     }
+}
+
+fn refused(blocked: &Blocked, message: String) -> Fault {
+    Fault::new(code::ADDRESS_NOT_ALLOWED, message)
+        .hint(format!("a person adds `{}` to `allow` under [network], or mends the target's address", blocked.address))
 }
 
 /// The IPv4 addresses that an IPv6 address leads to on its way.

@@ -87,8 +87,7 @@ impl NetworkRule {
                     Origin::Written => blocked.to_string(),
                     Origin::LookedUp => format!("`{what}` leads to {}, which is refused by {}", blocked.address, blocked.by),
                 };
-                Err(Fault::new(code::ADDRESS_NOT_ALLOWED, message)
-                    .hint(format!("a person adds `{}` to `allow` under [network], or mends the target's address", blocked.address)))
+                Err(super::refused(blocked, message))
             }
             (None, None) => Err(nowhere(what, "it has no address")),
         }

@@ -61,6 +61,7 @@ fn shown(view: View, name: Option<String>) -> RunView {
         result: outline.result.map(|result| cut(result, RESULT_TEXT)),
         error: outline.error,
         usage: outline.usage,
+        limits: outline.limits,
         question,
         questions,
         open_questions: u32::try_from(open).unwrap_or(u32::MAX),

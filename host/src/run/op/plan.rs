@@ -1,55 +1,59 @@
 //! `plan_run`: what `spawn_run` would do, without doing it.
 
-use serde_json::{Value, json};
+use serde_json::Value;
 
-use crate::config::units::Cpus;
 use crate::fault::Fault;
+use crate::policy::Judgement;
+use crate::run::decision::{MAX_PLANNED, Matter};
+use crate::run::limits::shown;
 use crate::run::manager::{Caller, Manager};
 use crate::run::request::SpawnRequest;
 use crate::run::view::{Plan, PlannedAction};
 
+/// How decisions about this call are called.
+const PLAN_RUN: &str = "plan_run";
+
 impl Manager {
-    /// `plan_run`. A request that would be refused is no error here: the plan says why.
+    /// `plan_run`. A request that would be refused is no error here: the plan says why. What was decided is in the ledger.
     pub async fn plan(&self, caller: &Caller, request: SpawnRequest) -> Result<Plan, Fault> {
         let name = request.backend.clone();
-        let accepted = match self.accept(caller, request, None).await {
+        let matter = Matter::of(caller, &name, request.target.as_deref());
+        let accepted = match self.prepare(caller, request, None).await {
             Ok(accepted) => accepted,
-            Err(fault) => return Ok(refused(fault)),
+            Err(fault) => {
+                self.note_refusal(&matter, PLAN_RUN, &fault).await;
+                return Ok(refused(fault));
+            }
         };
         let cwd = accepted.job.cwd.clone();
         let config = self.shown_config(&name, &accepted.job.config);
-        let limits = &accepted.limits;
-        let limits = json!({
-            "wall_s": limits.wall.as_secs(), "idle_s": limits.idle.map(|idle| idle.as_secs()), "memory_bytes": limits.memory,
-            "events": limits.events, "output_bytes": limits.output, "runs": limits.runs,
-            "tree_memory_bytes": limits.tree.memory, "tree_processes": limits.tree.processes,
-            "tree_cpu": limits.tree.cpu.map(Cpus::get),
-        });
         let digest = accepted.backend.digest.clone();
-        let client = accepted.workspaces.first().cloned();
-        let draft = match accepted.backend.plan(accepted.job).await? {
-            Ok(draft) => draft,
-            Err(failure) => {
-                let fault = Fault { code: failure.code.into(), message: failure.message, retryable: failure.retryable, hint: failure.hint };
+        let planned = match self.planned(&accepted).await {
+            Ok(planned) => planned,
+            Err(fault) => {
+                self.note_refusal(&matter, PLAN_RUN, &fault).await;
+                let limits = shown(&accepted.limits, &accepted.held_by);
                 return Ok(Plan { cwd, config, limits, backend_digest: digest, ..refused(fault) });
             }
         };
-        let mut actions = Vec::with_capacity(draft.actions.len());
-        let mut refusal = None;
-        for action in &draft.actions {
-            let judged = self.policy().judge(&name, client.as_deref(), action);
-            if !judged.allowed && refusal.is_none() {
-                let fault = Fault::new(judged.code, format!("the backend would be refused: {}", judged.rule));
-                refusal = Some(fault.hint("a person can change the grants in the configuration; `falconer check` shows them"));
-            }
-            actions.push(PlannedAction { kind: judged.kind.to_owned(), detail: judged.detail, allowed: judged.allowed, rule: judged.rule });
-        }
+        let limits = accepted.limits_of(&planned);
+        // Those that were refused first: they are written, however long the plan is.
+        let (bad, good): (Vec<&Judgement>, Vec<&Judgement>) = planned.judged.iter().partition(|judged| judged.refusal.is_some());
+        self.note(bad.iter().chain(&good).take(MAX_PLANNED).map(|judged| matter.planned(PLAN_RUN, judged)).collect()).await;
+        let refusal = bad.first().and_then(|judged| judged.refusal.clone());
+        let action = |judged: Judgement| PlannedAction {
+            kind: judged.kind.to_owned(),
+            detail: judged.detail,
+            allowed: judged.refusal.is_none(),
+            rule: judged.rule,
+            hint: judged.refusal.and_then(|fault| fault.hint),
+        };
         Ok(Plan {
             allowed: refusal.is_none(),
             refusal,
-            summary: crate::run::inert::inert(draft.summary),
-            actions,
-            unknown: draft.unknown,
+            summary: crate::run::inert::inert(planned.summary),
+            actions: planned.judged.into_iter().map(action).collect(),
+            unknown: planned.unknown,
             cwd,
             config,
             limits,

@@ -20,26 +20,32 @@ use crate::contract::falconer::backend::types as wit;
 use crate::far::Remote;
 use crate::fault::{Fault, code};
 use crate::id::{RunId, SessionId};
-use crate::ledger::{EventRow, KeyRow, LedgerError, Op, RunRow, RunUpdate, SessionRow};
-use crate::policy::Place;
+use crate::ledger::{DecisionRow, EventRow, KeyRow, LedgerError, Op, RunRow, RunUpdate, SessionRow};
+use crate::policy::command::{Allowed, Permitted};
+use crate::policy::{JudgedRun, Judgement, Place};
 use crate::policy::inventory::{Selected, Selection};
 use crate::run::assignment::{Assignment, Permits, Turn};
+use crate::run::decision::{MAX_PLANNED, Matter};
 use crate::run::event::EventType;
-use crate::run::limits::{asked, can_be_held};
-use crate::run::live::{Control, Live, StopWish};
+use crate::run::limits::{HeldBy, asked, can_be_held, lower, shown};
+use crate::run::live::{Control, Live, Outline, StopWish};
 use crate::run::manager::{Caller, Manager};
+use crate::run::places::Want;
+use crate::run::planned::OnlyPlanned;
 use crate::run::receipt::Cause;
 use crate::run::record::ledger_fault;
 use crate::run::request::SpawnRequest;
 use crate::run::status::Status;
 use crate::run::supervisor::supervise;
-use crate::run::translate::hash;
+use crate::run::translate::{from_failure, hash};
 use crate::run::view::Spawned;
 
 /// What a result may have in an answer that waited for it.
 const RESULT_TEXT: usize = 6 * 1024;
 /// A caller's metadata.
 const MAX_METADATA: usize = 16 * 1024;
+/// How decisions about this call are called.
+const SPAWN_RUN: &str = "spawn_run";
 
 /// A request that was judged.
 pub(super) struct Accepted {
@@ -49,9 +55,23 @@ pub(super) struct Accepted {
     pub(super) job: wit::Job,
     pub(super) inputs: BTreeMap<String, Utf8PathBuf>,
     pub(super) limits: Limits,
+    /// Who set them, where that was no limit of the backend.
+    pub(super) held_by: HeldBy,
+    /// The commands that it may execute at its target.
+    pub(super) far: Permitted,
+    /// What was allowed; to be written with the run.
+    pub(super) decisions: Vec<DecisionRow>,
+    pub(super) matter: Matter,
     pub(super) output_schema: Option<Value>,
     pub(super) workspaces: Vec<Utf8PathBuf>,
     pub(super) parent: Option<Arc<Live>>,
+}
+
+/// What a backend would do, judged.
+pub(super) struct Planned {
+    pub(super) summary: String,
+    pub(super) unknown: Vec<String>,
+    pub(super) judged: Vec<Judgement>,
 }
 
 /// What a request key led to.
@@ -127,7 +147,8 @@ impl Manager {
         };
         let row = self.row_of(&accepted);
         let forked_from = accepted.job.session.as_ref().filter(|prior| prior.fork).map(|prior| prior.id.as_str());
-        let ops = ops_of(&accepted.session, &row, forked_from, key.as_deref(), &arguments);
+        let mut ops = ops_of(&accepted.session, &row, forked_from, key.as_deref(), &arguments);
+        ops.push(Op::PutDecisions(accepted.decisions.clone()));
         // In the list before it is on disk: whoever finds its row finds it alive.
         let run = row.id;
         let (live, ear) = Live::new(row);
@@ -161,8 +182,83 @@ impl Manager {
         Ok(Some(outcome.run))
     }
 
-    /// Judges a request. Nothing is written but files of its message.
+    /// Judges a request, and what its backend would do at its target. Nothing is written but files of its message, and refusals.
     pub(super) async fn accept(&self, caller: &Caller, request: SpawnRequest, prior_cwd: Option<&Utf8Path>) -> Result<Accepted, Fault> {
+        let matter = Matter::of(caller, &request.backend, request.target.as_deref());
+        let mut accepted = match self.prepare(caller, request, prior_cwd).await {
+            Ok(accepted) => accepted,
+            Err(fault) => {
+                self.note_refusal(&matter, SPAWN_RUN, &fault).await;
+                return Err(fault);
+            }
+        };
+        if accepted.job.target.is_none() {
+            // What it starts here is judged when it starts it.
+            let row = accepted.matter.decided(SPAWN_RUN, Ok(&self.rule_here(&accepted)), None);
+            accepted.decisions.push(row);
+            return Ok(accepted);
+        }
+        let planned = match self.planned(&accepted).await {
+            Ok(planned) => planned,
+            Err(fault) => {
+                self.note_refusal(&matter, SPAWN_RUN, &fault).await;
+                return Err(fault);
+            }
+        };
+        if let Some(refused) = planned.judged.iter().find(|judged| judged.refusal.is_some())
+            && let Some(fault) = &refused.refusal
+        {
+            self.note(vec![matter.planned(SPAWN_RUN, refused)]).await;
+            return Err(fault.clone());
+        }
+        accepted.bind(planned);
+        self.would_wait_for_itself(&accepted)?;
+        Ok(accepted)
+    }
+
+    /// What lets a run work on this machine.
+    fn rule_here(&self, accepted: &Accepted) -> String {
+        let backend = &accepted.backend.name;
+        let rule = accepted.job.cwd.as_deref().and_then(|cwd| {
+            let client = accepted.workspaces.first().map(Utf8PathBuf::as_path);
+            self.policy().covers(backend, client, Utf8Path::new(cwd))
+        });
+        rule.unwrap_or_else(|| format!("backends.{backend}.enabled"))
+    }
+
+    /// What the backend would do, each action judged.
+    pub(super) async fn planned(&self, accepted: &Accepted) -> Result<Planned, Fault> {
+        let draft = accepted.backend.plan(accepted.job.clone()).await?.map_err(from_failure)?;
+        if accepted.job.target.is_some() && draft.actions.len() > MAX_PLANNED {
+            let message = format!("the backend plans {} actions for a target; at most {MAX_PLANNED} are taken", draft.actions.len());
+            return Err(Fault::new(code::VALUE_TOO_LARGE, message).hint("ask for less in one run"));
+        }
+        let run = JudgedRun {
+            backend: &accepted.backend.name,
+            client: accepted.workspaces.first().map(Utf8PathBuf::as_path),
+            target: accepted.job.target.as_ref().map(|target| target.name.as_str()),
+        };
+        let judged = draft.actions.iter().map(|action| self.policy().judge(run, action)).collect();
+        Ok(Planned { summary: draft.summary, unknown: draft.unknown, judged })
+    }
+
+    /// A run inside another one must not wait for a place that only those have that wait for it.
+    fn would_wait_for_itself(&self, accepted: &Accepted) -> Result<(), Fault> {
+        let Some(parent) = &accepted.parent else { return Ok(()) };
+        let wants: Vec<Want> = accepted.held_by.wants().collect();
+        let Some(place) = self.inner.places.all_held_by(&wants, &self.lineage(parent)) else { return Ok(()) };
+        let by = accepted.held_by.source(&place).unwrap_or("a rule");
+        Err(Fault::new(code::LIMIT_REACHED, format!("the run from which this call comes has the last place of {by}"))
+            .hint("start it when that run has ended; or a person raises `parallel` there"))
+    }
+
+    /// Judges all of a request but what its backend would do.
+    pub(super) async fn prepare(
+        &self,
+        caller: &Caller,
+        request: SpawnRequest,
+        prior_cwd: Option<&Utf8Path>,
+    ) -> Result<Accepted, Fault> {
         let policy = self.policy();
         let backend = self.usable(&request.backend).await?;
         let abilities = backend.description.as_ref().map_or_else(wit::Abilities::empty, |description| description.abilities);
@@ -222,8 +318,11 @@ impl Manager {
         };
         let parts = taker.take(message).await?;
         let ask_ms = u32::try_from(policy.config().stop.ask.as_millis()).unwrap_or(u32::MAX);
+        let run = RunId::random();
+        let matter = Matter::of(caller, &backend.name, target.as_ref().map(|target| target.name.as_str()));
+        let matter = Matter { run: Some(run), ..matter };
         let job = wit::Job {
-            run_id: RunId::random().to_string(),
+            run_id: run.to_string(),
             life: 1,
             message: parts.parts,
             instructions,
@@ -241,7 +340,21 @@ impl Manager {
             checkpoint: None,
         };
         let workspaces = client.into_iter().collect();
-        Ok(Accepted { request, backend, session, job, inputs: parts.inputs, limits, output_schema, workspaces, parent })
+        Ok(Accepted {
+            request,
+            backend,
+            session,
+            job,
+            inputs: parts.inputs,
+            limits,
+            held_by: HeldBy::default(),
+            far: Permitted::default(),
+            decisions: Vec::new(),
+            matter,
+            output_schema,
+            workspaces,
+            parent,
+        })
     }
 
     /// Where the run is to work, if its backend works at targets.
@@ -335,14 +448,15 @@ impl Manager {
             last_seq: 0,
             summary: None,
             request: serde_json::to_string(&without_bytes(request)).unwrap_or_else(|_| "{}".into()),
-            state: "{}".into(),
+            state: serde_json::to_string(&Outline { limits: Some(shown(&accepted.limits, &accepted.held_by)), ..Outline::default() })
+                .unwrap_or_else(|_| "{}".into()),
             metadata: request.metadata.as_ref().and_then(|map| serde_json::to_string(map).ok()),
         }
     }
 
     /// Gives a durable run to a supervisor.
     async fn launch(&self, caller: &Caller, accepted: Accepted, live: Arc<Live>, ear: mpsc::UnboundedReceiver<Control>) {
-        let Accepted { backend, session, job, inputs, limits, output_schema, workspaces, parent, .. } = accepted;
+        let Accepted { backend, session, job, inputs, limits, held_by, far, matter, output_schema, workspaces, parent, .. } = accepted;
         let log = RunLog::open(&self.inner.logs_dir.join(format!("{}.log", live.id)), Vec::new());
         if let Some(parent) = parent
             && !parent.adopt(&live)
@@ -353,13 +467,15 @@ impl Manager {
         if self.is_closing() {
             live.stop(StopWish { by: "host".into(), cause: Cause::Shutdown, reason: Some("the host ends".into()), grace: None });
         }
-        // A child takes no place: its parent, which has one, may be waiting for it.
-        let runs = (live.depth == 0).then_some(limits.runs);
-        let turn = self.turn(session.id, &backend.name, runs).await;
-        let config = self.policy().config();
+        // A child takes no place of the host: its parent, which has one, may be waiting for it. Those of a target it takes.
+        let here = (live.depth == 0).then(|| self.wants(&backend.name, limits.runs)).into_iter().flatten();
+        let turn = self.turn(live.id, session.id, here.chain(held_by.wants()).collect()).await;
         let far = job.target.as_ref().map(|target| -> Arc<dyn FarEnd> {
-            Arc::new(Remote::new(live.id, &backend.name, &target.name, self.policy().clone()))
+            let (policy, backend, target) = (self.policy().clone(), backend.name.clone(), target.name.clone());
+            let way = Arc::new(Remote::new(live.id, &backend, &target, policy.clone()));
+            Arc::new(OnlyPlanned { policy, backend, target, permitted: far, way })
         });
+        let config = self.policy().config();
         let assignment = Assignment {
             ground: self.inner.ground.clone(),
             live: live.clone(),
@@ -375,6 +491,8 @@ impl Manager {
             output_schema,
             session,
             limits,
+            held_by,
+            matter,
             stop: config.stop.clone(),
             question_time: config.host.question,
             ledger: self.inner.ledger.clone(),
@@ -392,19 +510,15 @@ impl Manager {
     }
 
     /// What a run waits for. It is polled once here, so that runs stand in line in the order in which they were taken.
-    async fn turn(&self, session: SessionId, backend: &str, runs: Option<u32>) -> Turn {
+    async fn turn(&self, run: RunId, session: SessionId, wants: Vec<Want>) -> Turn {
         let line = self.line(session);
-        let places = runs.map(|runs| self.places(backend, runs)).into_iter().flatten();
         let manager = self.clone();
         let mut turn: Turn = Box::pin(async move {
             let (own, waited) = match Arc::clone(&line).try_lock_owned() {
                 Ok(own) => (own, false),
                 Err(_) => (line.lock_owned().await, true),
             };
-            let mut held = Vec::new();
-            for place in places {
-                held.extend(place.acquire_owned().await.ok());
-            }
+            let held = manager.inner.places.ask(run, wants).await;
             // Whoever waited did so for a run that may have ended without a proof.
             if waited {
                 manager.reopen(session).await?;
@@ -415,6 +529,29 @@ impl Manager {
             std::task::Poll::Ready(permits) => Box::pin(std::future::ready(permits)),
             std::task::Poll::Pending => turn,
         }
+    }
+}
+
+impl Accepted {
+    /// Holds the run to what its plan named, and to the limits that come with it.
+    fn bind(&mut self, planned: Planned) {
+        self.decisions.extend(planned.judged.iter().map(|judged| self.matter.planned(SPAWN_RUN, judged)));
+        if self.decisions.is_empty() {
+            self.decisions.push(self.matter.decided(SPAWN_RUN, Ok("its plan names no command, so it may execute none"), None));
+        }
+        let far: Vec<Allowed> = planned.judged.into_iter().filter_map(|judged| judged.far).collect();
+        self.held_by = lower(&mut self.limits, &far);
+        self.job.limits.wall_ms = u64::try_from(self.limits.wall.as_millis()).ok();
+        self.job.limits.output_bytes = self.limits.output;
+        self.far = Permitted::new(&self.backend.name, self.job.target.as_ref().map(|target| target.name.as_str()), far);
+    }
+
+    /// As [`Accepted::bind`], for a plan that is only shown.
+    pub(super) fn limits_of(&self, planned: &Planned) -> Value {
+        let far: Vec<Allowed> = planned.judged.iter().filter_map(|judged| judged.far.clone()).collect();
+        let mut limits = self.limits.clone();
+        let by = lower(&mut limits, &far);
+        shown(&limits, &by)
     }
 }
 
