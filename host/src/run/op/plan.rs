@@ -2,6 +2,7 @@
 
 use serde_json::{Value, json};
 
+use super::spawn::lone;
 use crate::config::units::Cpus;
 use crate::fault::Fault;
 use crate::run::manager::{Caller, Manager};
@@ -11,6 +12,14 @@ use crate::run::view::{Plan, PlannedAction};
 impl Manager {
     /// `plan_run`. A request that would be refused is no error here: the plan says why.
     pub async fn plan(&self, caller: &Caller, request: SpawnRequest) -> Result<Plan, Fault> {
+        if request.is_group() { self.plan_group(caller, request).await } else { self.plan_one(caller, request).await }
+    }
+
+    /// The plan of one run.
+    pub(super) async fn plan_one(&self, caller: &Caller, request: SpawnRequest) -> Result<Plan, Fault> {
+        if let Err(fault) = lone(&request) {
+            return Ok(refused(fault));
+        }
         let name = request.backend.clone();
         let accepted = match self.accept(caller, request, None).await {
             Ok(accepted) => accepted,
@@ -72,7 +81,7 @@ impl Manager {
     }
 }
 
-fn refused(fault: Fault) -> Plan {
+pub(super) fn refused(fault: Fault) -> Plan {
     Plan {
         allowed: false,
         summary: format!("refused: {}", fault.message),
