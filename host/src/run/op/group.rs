@@ -342,8 +342,51 @@ fn all_refused(refused: &[(&str, Fault)], of: usize) -> Fault {
 
 #[cfg(test)]
 mod tests {
+    use futures::FutureExt;
+
     use super::super::spawn::lone;
     use super::*;
+    use crate::id::SessionId;
+    use crate::ledger::RunRow;
+
+    fn run(status: Status) -> Arc<Live> {
+        let row = RunRow {
+            id: RunId::random(),
+            session: SessionId::random(),
+            group: None,
+            parent: None,
+            depth: 0,
+            backend: "x".into(),
+            digest: String::new(),
+            role: None,
+            cwd: None,
+            target: None,
+            life: 1,
+            status: status.word().into(),
+            created_at: Millis(0),
+            started_at: None,
+            ended_at: None,
+            last_seq: 1,
+            summary: None,
+            request: "{}".into(),
+            state: "{}".into(),
+            metadata: None,
+        };
+        Live::new(row).0
+    }
+
+    #[test]
+    fn a_gate_lets_nobody_pass_after_a_failure_where_that_is_wanted() {
+        let passes = |statuses: &[Status], stop_on_failure| {
+            let members = statuses.iter().map(|status| run(*status)).collect();
+            let gate = Gate { places: Arc::new(Semaphore::new(1)), members, stop_on_failure };
+            gate.pass().now_or_never().is_some()
+        };
+        assert!(passes(&[Status::Queued, Status::Running, Status::Completed], true));
+        for failed in [Status::Failed, Status::Cancelled, Status::Rejected, Status::Lost] {
+            assert!(!passes(&[Status::Queued, failed], true) && passes(&[Status::Queued, failed], false), "{failed:?}");
+        }
+    }
 
     #[test]
     fn what_all_are_refused_for_is_told_once_and_what_some_are_with_their_names() {
