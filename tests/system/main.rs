@@ -19,6 +19,7 @@ mod events;
 mod exec;
 mod fetched;
 mod files;
+mod groups;
 mod held_up;
 mod host;
 mod hostile;

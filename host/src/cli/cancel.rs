@@ -11,16 +11,18 @@ use super::follow::closed;
 use super::show;
 use crate::clock::Millis;
 use crate::fault::Fault;
+use crate::run::receipt::Proof;
 use crate::run::request::CancelRequest;
 use crate::run::status::Status;
-use crate::run::view::{Cancelled, RunView};
+use crate::run::view::{Cancelled, RunView, Stopped};
 
 /// Stop a run and all that it started, and print the receipt: of a run that has ended already, that of its end.
 ///
-/// Ends with 0 when nothing of the run lives, 5 when that cannot be known, 1 when it is not stopped yet.
+/// Ends with 0 when nothing of the run lives, 5 when that cannot be known, 1 when it is not stopped yet. Of a group all runs are
+/// stopped; those are shown whole of which something may live.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// Run id or session name.
+    /// Run id, session name or group id.
     pub run: String,
     /// How long it may end by itself before it is killed, in milliseconds.
     #[arg(long)]
@@ -42,7 +44,7 @@ async fn stop(globals: &Globals, args: Args) -> Result<Exit, Fault> {
     let stopped = client.call::<_, Cancelled>("cancel_run", &request).await;
     let view = match &stopped {
         // The stop is done; an answer that lacks the error is better than none.
-        Ok(stopped) if !globals.json && stopped.status.is_terminal() => {
+        Ok(stopped) if !globals.json && stopped.status.is_some_and(Status::is_terminal) => {
             client.call::<_, RunView>("get_run", &json!({ "run_id": stopped.run_id })).await.ok()
         }
         _ => None,
@@ -51,22 +53,37 @@ async fn stop(globals: &Globals, args: Args) -> Result<Exit, Fault> {
     let stopped = stopped?;
     let text = if globals.json {
         format!("{}\n", serde_json::to_string(&stopped).unwrap_or_default())
+    } else if stopped.group_id.is_some() {
+        stopped.runs.iter().map(member).collect()
     } else {
         told(&stopped, view.as_ref(), called)
     };
     show::print(&text).map_err(|error| closed(&error))?;
-    Ok(match stopped.status {
-        Status::Lost => Exit::Lost,
-        status if status.is_terminal() => Exit::Completed,
+    let statuses: Vec<Status> = stopped.status.into_iter().chain(stopped.runs.iter().map(|run| run.status)).collect();
+    Ok(match statuses {
+        lost if lost.contains(&Status::Lost) => Exit::Lost,
+        ended if ended.iter().all(|status| status.is_terminal()) => Exit::Completed,
         _ => Exit::Failed,
     })
+}
+
+/// A run of a group that was stopped: in a line, and with its receipt where not all is well.
+fn member(run: &Stopped) -> String {
+    let proven = run.receipt.as_ref().is_some_and(|receipt| matches!(receipt.proof, Some(Proof::NoProcesses | Proof::Empty { .. })));
+    let well = proven && run.status.is_terminal() && run.status != Status::Lost;
+    let mut text = format!("{} {} {}\n", run.run_id, show::inert(run.target.as_deref().unwrap_or("-")), run.status.word());
+    for line in run.receipt.iter().filter(|_| !well).flat_map(show::receipt) {
+        text.push_str(&format!("  {line}\n"));
+    }
+    text
 }
 
 /// What a stop that was asked for at `called` came to, for people.
 fn told(stopped: &Cancelled, view: Option<&RunView>, called: Millis) -> String {
     let before = view.and_then(|view| view.ended_at).is_some_and(|ended| ended < called);
     let already = if before { ": it had ended already" } else { "" };
-    let mut text = format!("{} {}{already}\n", stopped.run_id, stopped.status.word());
+    let run = stopped.run_id.map(|run| run.to_string()).unwrap_or_default();
+    let mut text = format!("{run} {}{already}\n", stopped.status.map(Status::word).unwrap_or_default());
     let error = view.and_then(|view| view.error.as_ref()).map(show::fault).unwrap_or_default();
     let receipt = stopped.receipt.as_ref().map(show::receipt).unwrap_or_default();
     for line in error.iter().chain(&receipt) {

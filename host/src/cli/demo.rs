@@ -202,8 +202,9 @@ fn shell(host: &Host, script: &str, name: &str) -> SpawnRequest {
 async fn spawn(host: &Host, request: &SpawnRequest) -> Result<String, Fault> {
     let began = Instant::now();
     let spawned: Spawned = host.client()?.call("spawn_run", request).await?;
-    say(&format!("   spawn_run: {} after {} ms", spawned.run_id, began.elapsed().as_millis()))?;
-    Ok(spawned.run_id.to_string())
+    let run = spawned.run_id.map(|run| run.to_string()).ok_or_else(|| failed("no run was started".to_owned()))?;
+    say(&format!("   spawn_run: {run} after {} ms", began.elapsed().as_millis()))?;
+    Ok(run)
 }
 
 async fn job(host: &Host) -> Result<(), Fault> {
@@ -259,7 +260,7 @@ async fn call_back(host: &Host, run: &str) -> Result<(), Fault> {
     let began = Instant::now();
     let request = CancelRequest { run_id: run.to_owned(), grace_ms: Some(GRACE_MS), reason: Some("the demo has seen enough".to_owned()) };
     let stopped: Cancelled = host.client()?.call("cancel_run", &request).await?;
-    say(&format!("   cancel_run: {} after {}", stopped.status.word(), elapsed(began.elapsed())))?;
+    say(&format!("   cancel_run: {} after {}", stopped.status.map(Status::word).unwrap_or_default(), elapsed(began.elapsed())))?;
     let Some(receipt) = stopped.receipt else { return Err(failed("the stop has no receipt".to_owned())) };
     for line in show::receipt(&receipt) {
         say(&format!("   {line}"))?;

@@ -11,6 +11,7 @@ use super::show::{self, Screen};
 use crate::fault::{Fault, code};
 use crate::run::event::Question;
 use crate::run::request::{CancelRequest, PollRequest};
+use crate::run::status::Status;
 use crate::run::view::{Cancelled, EventPage, RunView};
 
 /// How long one poll waits at the host.
@@ -20,7 +21,7 @@ const POLL_EVENTS: u32 = 1_000;
 /// Characters of one poll.
 const POLL_CHARS: u32 = 400_000;
 /// How often the progress line is drawn.
-const TICK: Duration = Duration::from_millis(500);
+pub(super) const TICK: Duration = Duration::from_millis(500);
 
 /// Presses of Ctrl-C, from now on.
 pub struct Interrupts(Signal);
@@ -95,24 +96,28 @@ async fn stop(client: &Client, run: &str, after: u64, screen: &mut Screen, inter
             return Ok(Exit::Left);
         }
     };
-    let mut after = after;
-    loop {
-        let request = PollRequest { run_id: run.to_owned(), after_seq: after, max_chars: Some(POLL_CHARS), ..PollRequest::default() };
-        let page: EventPage = client.call("poll_events", &request).await?;
-        after = shown(&page, screen)?;
-        if !page.has_more {
-            break;
-        }
-    }
-    if !stopped.status.is_terminal() {
+    whole(client, run, after, screen).await?;
+    if !stopped.status.is_some_and(Status::is_terminal) {
         told(screen.note(&format!("{run} is not stopped yet; `falconer runs` shows what becomes of it")))?;
         return Ok(Exit::Left);
     }
     finish(client, run, screen).await
 }
 
+/// Shows all events of a run after this number that there are now.
+pub(super) async fn whole(client: &Client, run: &str, mut after: u64, screen: &mut Screen) -> Result<(), Fault> {
+    loop {
+        let request = PollRequest { run_id: run.to_owned(), after_seq: after, max_chars: Some(POLL_CHARS), ..PollRequest::default() };
+        let page: EventPage = client.call("poll_events", &request).await?;
+        after = shown(&page, screen)?;
+        if !page.has_more {
+            return Ok(());
+        }
+    }
+}
+
 /// Says what came of a run.
-async fn finish(client: &Client, run: &str, screen: &mut Screen) -> Result<Exit, Fault> {
+pub(super) async fn finish(client: &Client, run: &str, screen: &mut Screen) -> Result<Exit, Fault> {
     let view: RunView = client.call("get_run", &serde_json::json!({ "run_id": run })).await?;
     if let Some(text) = view.result.as_ref().and_then(|result| result.text.as_deref()) {
         told(screen.result(text))?;
@@ -137,7 +142,7 @@ async fn finish(client: &Client, run: &str, screen: &mut Screen) -> Result<Exit,
     Ok(Exit::of_status(view.status))
 }
 
-fn told(written: io::Result<()>) -> Result<(), Fault> {
+pub(super) fn told(written: io::Result<()>) -> Result<(), Fault> {
     written.map_err(|error| closed(&error))
 }
 
@@ -178,7 +183,7 @@ mod tests {
     use crate::mcp::tool::{Hints, Row, Table, Tool};
     use crate::run::event::{Event, EventType, QuestionKind};
     use crate::run::request::SpawnRequest;
-    use crate::run::status::{Completion, Status};
+    use crate::run::status::Completion;
 
     /// A host that answers what it is told to, so that what is shown is what is tested.
     #[derive(Clone)]

@@ -14,6 +14,7 @@ pub mod events;
 pub mod exit;
 pub mod files;
 mod follow;
+mod group;
 pub mod mcp;
 pub mod orphans;
 pub mod run;

@@ -11,13 +11,14 @@ use super::Globals;
 use super::client::{self, Client};
 use super::exit::{Exit, end};
 use super::follow::{self, Interrupts};
+use super::group;
 use super::show::{self, Screen};
 use crate::config::units;
 use crate::fault::{Fault, code};
 use crate::run::request::{RunLimits, SpawnRequest};
 use crate::run::view::{Plan, Spawned};
 
-/// Start a run, show what it does and says, and end as it ends.
+/// Start a run, show what it does and says, and end as it ends. With several targets: a group of runs, and the end of the worst.
 ///
 /// Standard output has what the run gives, standard error what it does. The first Ctrl-C stops the run and waits for the
 /// receipt; the second leaves it. Exit codes: 0 completed, 1 failed, 2 wrong usage or configuration, 3 cancelled,
@@ -53,8 +54,20 @@ pub struct Args {
     #[arg(long, value_name = "PATH")]
     pub file: Vec<Utf8PathBuf>,
     /// Where to run, by name.
-    #[arg(long)]
+    #[arg(long, conflicts_with_all = ["targets", "tag"])]
     pub target: Option<String>,
+    /// Several targets, by name: a run for each, as a group. Each is shown when it ends.
+    #[arg(long, value_name = "NAME,NAME…", value_delimiter = ',', conflicts_with = "tag")]
+    pub targets: Vec<String>,
+    /// All targets with this tag, as a group.
+    #[arg(long)]
+    pub tag: Option<String>,
+    /// Of a group: at most so many runs at once.
+    #[arg(long, value_name = "COUNT")]
+    pub parallel: Option<u32>,
+    /// Of a group: the first run that does not complete stops all others.
+    #[arg(long)]
+    pub stop_on_failure: bool,
     /// Standing instructions.
     #[arg(long)]
     pub instructions: Option<String>,
@@ -79,7 +92,7 @@ pub struct Args {
     /// Say what would be done, and start nothing.
     #[arg(long)]
     pub plan: bool,
-    /// Print the run's id and go; it goes on without this command.
+    /// Print the run's id (the group's) and go; it goes on without this command.
     #[arg(long)]
     pub detach: bool,
     /// For `exec` and `ssh` the program and its arguments; for other backends the prompt.
@@ -111,13 +124,17 @@ async fn started(client: &Client, request: SpawnRequest, detach: bool, json: boo
         }
     };
     if detach {
-        let line = if json { serde_json::to_string(&spawned).unwrap_or_default() } else { spawned.run_id.to_string() };
+        let id = spawned.group_id.map(|group| group.to_string()).or_else(|| spawned.run_id.map(|run| run.to_string()));
+        let line = if json { serde_json::to_string(&spawned).unwrap_or_default() } else { id.unwrap_or_default() };
         show::print(&format!("{line}\n")).map_err(|error| follow::closed(&error))?;
         return Ok(Exit::Completed);
     }
     let mut screen = Screen::new(json);
-    let run = spawned.run_id.to_string();
-    screen.note(&format!("{run} {}", spawned.status.word())).map_err(|error| follow::closed(&error))?;
+    let (Some(run), Some(status)) = (spawned.run_id, spawned.status) else {
+        return group::follow(client, &spawned, json, &mut screen, &mut interrupts).await;
+    };
+    let run = run.to_string();
+    screen.note(&format!("{run} {}", status.word())).map_err(|error| follow::closed(&error))?;
     follow::follow(client, &run, 0, &mut screen, &mut interrupts).await
 }
 
@@ -214,6 +231,10 @@ fn request(args: Args) -> Result<SpawnRequest, Fault> {
         session_id: args.session,
         fork: args.fork.then_some(true),
         target: args.target,
+        targets: Some(args.targets).filter(|targets| !targets.is_empty()),
+        target_tag: args.tag,
+        parallel: args.parallel,
+        stop_on_failure: args.stop_on_failure.then_some(true),
         name: args.name,
         role: args.role,
         instructions: args.instructions,
@@ -297,6 +318,15 @@ mod tests {
     fn words_after_two_dashes_are_the_prompt_of_others() {
         assert_eq!(parsed(&["claude", "--", "-x", "is", "what?"]).unwrap().prompt.as_deref(), Some("-x is what?"));
         assert_eq!(parsed(&["claude", "one", "--", "two"]).unwrap_err().code, code::INVALID_ARGUMENT);
+    }
+
+    #[test]
+    fn several_targets_make_a_group() {
+        let request = parsed(&["ssh", "--targets", "a,b", "--parallel", "2", "--stop-on-failure"]).unwrap();
+        assert_eq!(request.targets, Some(vec!["a".to_owned(), "b".to_owned()]));
+        assert_eq!((request.is_group(), request.parallel, request.stop_on_failure), (true, Some(2), Some(true)));
+        assert!(!parsed(&["ssh", "--target", "a"]).unwrap().is_group());
+        assert!(Line::try_parse_from(["run", "ssh", "--target", "a", "--tag", "b"]).is_err());
     }
 
     #[test]

@@ -10,6 +10,7 @@ use super::exit::{Exit, end};
 use super::follow::{asked, closed};
 use super::show;
 use crate::fault::Fault;
+use crate::id::GroupId;
 use crate::run::request::ListRequest;
 use crate::run::status::Status;
 use crate::run::view::{RunPage, RunSummary, RunView};
@@ -17,7 +18,7 @@ use crate::run::view::{RunPage, RunSummary, RunView};
 /// List runs, newest first; or show one: what it is, what came of it, and the receipt of its stop.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// Run id or session name: show this one. Without it: list.
+    /// Run id or session name: show this one; group id: list its runs. Without it: list.
     #[arg(conflicts_with_all = ["status", "backend", "session", "group", "parent", "limit"])]
     pub run: Option<String>,
     /// Only runs of these statuses, e.g. `running,queued`.
@@ -46,12 +47,18 @@ fn status(word: &str) -> Result<Status, String> {
 
 /// The command.
 pub async fn run(globals: &Globals, args: Args) -> ExitCode {
-    let Some(run) = args.run else { return end(list(globals, args).await) };
-    end(one(globals, &run).await)
+    end(match args.run.clone() {
+        None => list(globals, args).await,
+        // All of them: a group is not larger than a wait.
+        Some(group) if group.parse::<GroupId>().is_ok() => list(globals, Args { group: Some(group), limit: PAGE, ..args }).await,
+        Some(run) => one(globals, &run).await,
+    })
 }
 
 /// Runs of one page.
 const PAGE: u32 = 100;
+/// The column of the target.
+const TARGET: usize = 3;
 /// The longest part of a prompt that is shown, in characters.
 const PROMPT: usize = 100;
 
@@ -83,8 +90,13 @@ async fn list(globals: &Globals, args: Args) -> Result<Exit, Fault> {
     } else if runs.is_empty() {
         "no runs\n".to_owned()
     } else {
-        let head = ["RUN", "STATUS", "BACKEND", "NAME", "CREATED", "EVENTS", "SUMMARY"].map(str::to_owned).to_vec();
-        let rows: Vec<_> = std::iter::once(head).chain(runs.iter().map(row)).collect();
+        // Where there is nothing but this machine, it is not named in every line.
+        let targets = runs.iter().any(|run| run.target.is_some());
+        let mut head = ["RUN", "STATUS", "BACKEND", "NAME", "CREATED", "EVENTS", "SUMMARY"].map(str::to_owned).to_vec();
+        if targets {
+            head.insert(TARGET, "TARGET".to_owned());
+        }
+        let rows: Vec<_> = std::iter::once(head).chain(runs.iter().map(|run| row(run, targets))).collect();
         show::table(&rows)
     };
     show::print(&text).map_err(|error| closed(&error))?;
@@ -145,9 +157,9 @@ fn whole(run: &RunView) -> String {
     text
 }
 
-fn row(run: &RunSummary) -> Vec<String> {
+fn row(run: &RunSummary, targets: bool) -> Vec<String> {
     let summary: String = run.summary.as_deref().unwrap_or_default().lines().next().unwrap_or_default().chars().take(60).collect();
-    [
+    let mut cells = [
         run.run_id.to_string(),
         run.status.word().to_owned(),
         run.backend.clone(),
@@ -157,5 +169,9 @@ fn row(run: &RunSummary) -> Vec<String> {
         summary,
     ]
     .map(|cell| show::inert(&cell))
-    .to_vec()
+    .to_vec();
+    if targets {
+        cells.insert(TARGET, run.target.as_deref().map_or_else(|| "-".to_owned(), show::inert));
+    }
+    cells
 }

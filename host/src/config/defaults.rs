@@ -52,6 +52,8 @@ pub const CONNECT: Bound<Duration> = bound(s(15), s(1), s(5 * MINUTE));
 pub const HOST_RUNS: Bound<u32> = bound(64, 1, 100_000);
 /// `[host] queued`
 pub const HOST_QUEUED: Bound<u32> = bound(1_000, 0, 1_000_000);
+/// `[host] fan_out`: enough to be done soon, few enough to look at when something goes wrong.
+pub const HOST_FAN_OUT: Bound<u32> = bound(10, 1, 100);
 /// `[host] depth`
 pub const HOST_DEPTH: Bound<u32> = bound(3, 0, 3);
 /// `[host] question`: a person is asked; a quarter of an hour is a coffee, not a holiday.
@@ -166,6 +168,7 @@ pub const fn host() -> Host {
     Host {
         runs: HOST_RUNS.default,
         queued: HOST_QUEUED.default,
+        fan_out: HOST_FAN_OUT.default,
         depth: HOST_DEPTH.default,
         question: HOST_QUESTION.default,
         call: HOST_CALL.default,

@@ -129,6 +129,8 @@ pub struct Host {
     pub runs: u32,
     /// Queued runs at once.
     pub queued: u32,
+    /// Runs of one group at once, where its caller does not say.
+    pub fan_out: u32,
     /// Depth of child runs.
     pub depth: u32,
     /// How long a question stays open when the backend does not say.

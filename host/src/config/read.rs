@@ -196,6 +196,7 @@ fn host(top: &Section<'_, '_>, config: &mut Config) {
     for (field, key, bound) in [
         (&mut host.runs, "runs", defaults::HOST_RUNS),
         (&mut host.queued, "queued", defaults::HOST_QUEUED),
+        (&mut host.fan_out, "fan_out", defaults::HOST_FAN_OUT),
         (&mut host.depth, "depth", defaults::HOST_DEPTH),
     ] {
         if let Some(value) = section.number(key, bound) {

@@ -114,6 +114,7 @@ prove = "4s"
 [host]
 runs = 1
 queued = 2
+fan_out = 3
 depth = 0
 question = "5m"
 call = "6s"
@@ -164,7 +165,7 @@ TERM = true
     assert!(!config.client.cwd_is_workspace);
     let (s, ms) = (Duration::from_secs, Duration::from_millis);
     assert_eq!(config.stop, Stop { ask: s(1), terminate: s(2), drain: ms(300), prove: s(4) });
-    assert_eq!(config.host, Host { runs: 1, queued: 2, depth: 0, question: s(300), call: s(6), cgroup: Cgroup::Off });
+    assert_eq!(config.host, Host { runs: 1, queued: 2, fan_out: 3, depth: 0, question: s(300), call: s(6), cgroup: Cgroup::Off });
     assert_eq!(config.profiles["reviewer"], Profile::File("/etc/falconer/r.md".into()));
     assert_eq!(config.profiles["brief"], Profile::Text("Be brief.".into()));
     let exec = config.backend("exec");
@@ -253,6 +254,7 @@ fn the_example_names_every_range() {
     };
     let small = |bound: Bound<u32>| Bound { default: bound.default.into(), least: bound.least.into(), most: bound.most.into() };
     count("queued", small(HOST_QUEUED));
+    count("fan_out", small(HOST_FAN_OUT));
     count("depth", small(HOST_DEPTH));
     count("events", EVENTS);
     count("events_per_s", small(EVENTS_PER_S));

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use camino::Utf8PathBuf;
 use serde_json::Value;
-use tokio::sync::{OwnedMutexGuard, mpsc};
+use tokio::sync::{OwnedMutexGuard, OwnedSemaphorePermit, mpsc};
 
 use super::decision::Matter;
 use super::limits::HeldBy;
@@ -32,6 +32,8 @@ pub type Turn = Pin<Box<dyn Future<Output = Result<Permits, Fault>> + Send>>;
 pub struct Permits {
     /// Its session is its own.
     pub session: Option<OwnedMutexGuard<()>>,
+    /// Its place in its group.
+    pub group: Option<OwnedSemaphorePermit>,
     /// Its places in the host, and those that rules, targets and tags give.
     pub places: Option<Held>,
 }

@@ -414,7 +414,7 @@ fn conclude(
                 .hint("cancel_run looks again; or look there and end by hand what is left");
         return Ending::Lost { error, partial, receipt: Some(receipt) };
     }
-    let asked = matches!(cause, Cause::Requested | Cause::Parent | Cause::Shutdown);
+    let asked = matches!(cause, Cause::Requested | Cause::Parent | Cause::Group | Cause::Shutdown);
     match outcome {
         Some(wit::Outcome::Completed(given)) if cause == Cause::Finished || asked => match completion(given) {
             Ok(result) => match fits(schema, &result) {

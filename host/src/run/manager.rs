@@ -18,7 +18,7 @@ use super::record::ledger_fault;
 use super::status::Status;
 use crate::backend::Registry;
 use crate::fault::{Fault, code};
-use crate::id::{RunId, SessionId};
+use crate::id::{GroupId, RunId, SessionId};
 use crate::ledger::artifact::Artifacts;
 use crate::ledger::{Ledger, RunRow, SessionRow};
 use crate::policy::Policy;
@@ -211,19 +211,22 @@ impl Manager {
         let _ = self.inner.recovered.subscribe().wait_for(|done| *done).await;
     }
 
-    /// Finds a run by id or by the name of its session.
+    /// Finds a run by id or by the name of its session. A group is none.
     pub(super) async fn find(&self, text: &str) -> Result<Found, Fault> {
-        let unknown = || {
-            Fault::new(code::UNKNOWN_RUN, format!("no run or session is called `{}`", super::inert::preview(text, 200)))
-                .hint("list_runs shows the runs, list_agents the names")
-        };
-        let id = match text.parse::<RunId>() {
-            Ok(id) => id,
-            Err(_) => {
-                let session = self.inner.ledger.session_named(text).map_err(|error| ledger_fault(&error))?.ok_or_else(unknown)?;
-                self.newest_run(session.id)?.ok_or_else(unknown)?
-            }
-        };
+        if let Ok(id) = text.parse::<RunId>() {
+            return self.found(id).await;
+        }
+        if let Ok(group) = text.parse::<GroupId>() {
+            return Err(self.not_one_run(group).await);
+        }
+        let session = self.inner.ledger.session_named(text).map_err(|error| ledger_fault(&error))?.ok_or_else(|| unknown(text))?;
+        let id = self.newest_run(session.id)?.ok_or_else(|| unknown(text))?;
+        self.found(id).await
+    }
+
+    /// Finds a run by its id.
+    pub(super) async fn found(&self, id: RunId) -> Result<Found, Fault> {
+        let unknown = || unknown(&id.to_string());
         if let Some(live) = self.find_live(id) {
             return Ok(Found::Live(live));
         }
@@ -255,6 +258,11 @@ impl Manager {
     pub(super) fn session(&self, session: SessionId) -> Option<SessionRow> {
         self.inner.ledger.session(session).ok().flatten()
     }
+}
+
+fn unknown(text: &str) -> Fault {
+    Fault::new(code::UNKNOWN_RUN, format!("no run or session is called `{}`", super::inert::preview(text, 200)))
+        .hint("list_runs shows the runs, list_agents the names")
 }
 
 /// A run, wherever it is.

@@ -13,6 +13,8 @@ pub enum Cause {
     Requested,
     /// The run this one was started from is being stopped.
     Parent,
+    /// Another run of its group failed, and the group was to stop then.
+    Group,
     /// The host ends.
     Shutdown,
     /// The wall-time limit.

@@ -126,12 +126,20 @@ pub struct SpawnRequest {
     /// Where to run, by name; `list_targets` gives the names.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub target: Option<String>,
-    /// Several targets: one run each, as a group.
+    /// Several targets, at most 100: one run each, as a group (`grp_…`). If one is refused, none is started.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 100))]
     pub targets: Option<Vec<String>>,
     /// All targets with this tag: one run each, as a group.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub target_tag: Option<String>,
+    /// Of a group: at most so many runs at once. Default: as configured.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 100))]
+    pub parallel: Option<u32>,
+    /// Of a group: the first run that does not complete stops the others.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stop_on_failure: Option<bool>,
     /// A name for the session, unique; every tool that takes a run id takes it too and means its newest run.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
@@ -169,6 +177,14 @@ pub struct SpawnRequest {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0, max = 45_000))]
     pub wait_ms: Option<u64>,
+}
+
+impl SpawnRequest {
+    /// Whether it is for several targets: a run for each.
+    #[must_use]
+    pub const fn is_group(&self) -> bool {
+        self.targets.is_some() || self.target_tag.is_some()
+    }
 }
 
 /// `list_runs`.
@@ -321,7 +337,7 @@ pub struct ContinueRequest {
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct CancelRequest {
-    /// Run id or session name.
+    /// Run id, session name or group id (all its runs).
     pub run_id: String,
     /// How long the backend and its processes may take to end by themselves before they are killed. Default: configured.
     #[serde(default, skip_serializing_if = "Option::is_none")]

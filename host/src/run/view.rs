@@ -115,19 +115,36 @@ pub struct RunView {
 /// The answer of `spawn_run`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Spawned {
-    /// The new run; the first of the group where there are several.
-    pub run_id: RunId,
-    /// Its session.
-    pub session_id: SessionId,
-    /// What it is now.
-    pub status: Status,
-    /// The group, where several runs were started.
+    /// The new run; null for a group.
+    pub run_id: Option<RunId>,
+    /// Its session; null for a group.
+    pub session_id: Option<SessionId>,
+    /// What it is now; null for a group.
+    pub status: Option<Status>,
+    /// The group that was started: wait_runs, list_runs and cancel_run take it.
     pub group_id: Option<GroupId>,
-    /// All runs of the group.
+    /// The new run, or those of the group, in the order of the targets.
     pub run_ids: Vec<RunId>,
-    /// True: the request key was known, and this is the run of the first call.
+    /// Of a group: each run, in the same order.
+    pub runs: Vec<Member>,
+    /// True: the request key was known, and this is what the first call started.
     pub repeated: bool,
     /// What it gave back, when it ended within `wait_ms`.
+    pub result: Option<Completion>,
+    /// Why it did not complete, when it ended within `wait_ms`.
+    pub error: Option<Fault>,
+}
+
+/// One run of a group, in the answer of `spawn_run`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Member {
+    /// Its id.
+    pub run_id: RunId,
+    /// Where it runs.
+    pub target: Option<String>,
+    /// What it is now.
+    pub status: Status,
+    /// What it gave back, when it ended within `wait_ms`; cut to a preview.
     pub result: Option<Completion>,
     /// Why it did not complete, when it ended within `wait_ms`.
     pub error: Option<Fault>,
@@ -202,6 +219,8 @@ pub struct EventPage {
 pub struct Waited {
     /// The run.
     pub run_id: RunId,
+    /// Where it runs.
+    pub target: Option<String>,
     /// What it is now.
     pub status: Status,
     /// It has ended, or needs an answer.
@@ -263,11 +282,31 @@ pub struct Continued {
 /// The answer of `cancel_run`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Cancelled {
+    /// The run; null for a group.
+    pub run_id: Option<RunId>,
+    /// What it is now; null for a group.
+    pub status: Option<Status>,
+    /// What the stop did; none where the run lives and is not being stopped yet.
+    pub receipt: Option<Receipt>,
+    /// The group that was stopped.
+    pub group_id: Option<GroupId>,
+    /// Of a group: each run, in the order of its targets.
+    pub runs: Vec<Stopped>,
+    /// True: there are many runs, so `rungs` and `killed` of their receipts are left empty here (`killed_total` is not); get_run
+    /// has the whole of each.
+    pub shortened: bool,
+}
+
+/// One run of a group, in the answer of `cancel_run`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Stopped {
     /// The run.
     pub run_id: RunId,
+    /// Where it runs.
+    pub target: Option<String>,
     /// What it is now.
     pub status: Status,
-    /// What the stop did; none for a run that ended by itself before receipts, or never started.
+    /// What its stop did.
     pub receipt: Option<Receipt>,
 }
 

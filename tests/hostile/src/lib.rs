@@ -1,6 +1,6 @@
 //! Components that misbehave on purpose, compiled at build time, for the tests of the host.
 //!
-//! [`HOSTILE`] does what its config's `mode` says (`components/src/lib.rs` has the list); the others cannot even be described.
+//! [`HOSTILE`] does what its config's `mode` says (`components/src/lib.rs` has the list); [`TARGETED`] behaves; the others cannot even be described.
 
 /// A backend that does what `config.mode` says.
 pub const HOSTILE: &[u8] = include_bytes!(concat!(env!("FALCONER_HOSTILE_DIR"), "/hostile.wasm"));
@@ -12,6 +12,8 @@ pub const DESCRIBE_SPINS: &[u8] = include_bytes!(concat!(env!("FALCONER_HOSTILE_
 pub const OTHER_VERSION: &[u8] = include_bytes!(concat!(env!("FALCONER_HOSTILE_DIR"), "/other_version.wasm"));
 /// A component of another world.
 pub const OTHER_WORLD: &[u8] = include_bytes!(concat!(env!("FALCONER_HOSTILE_DIR"), "/other_world.wasm"));
+/// A backend that works at targets, each of which is a name for a granted program of this machine.
+pub const TARGETED: &[u8] = include_bytes!(concat!(env!("FALCONER_HOSTILE_DIR"), "/targeted.wasm"));
 /// A module of core WebAssembly: the magic number, the version of modules, nothing else.
 pub const CORE_MODULE: &[u8] = b"\0asm\x01\0\0\0";
 /// No WebAssembly at all.
@@ -24,7 +26,9 @@ mod tests {
 
     #[test]
     fn all_are_components() {
-        for wasm in [super::HOSTILE, super::DESCRIBE_TRAPS, super::DESCRIBE_SPINS, super::OTHER_VERSION, super::OTHER_WORLD] {
+        for wasm in
+            [super::HOSTILE, super::DESCRIBE_TRAPS, super::DESCRIBE_SPINS, super::OTHER_VERSION, super::OTHER_WORLD, super::TARGETED]
+        {
             assert!(wasm.starts_with(COMPONENT));
         }
         assert!(!super::CORE_MODULE.starts_with(COMPONENT));

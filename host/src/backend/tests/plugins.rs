@@ -22,6 +22,7 @@ fn configuration(room: &Room, backends: BTreeMap<String, config::Backend>) -> co
         client: config::Client { cwd_is_workspace: false },
         stop: config::Stop { ask: Duration::ZERO, terminate: Duration::ZERO, drain: Duration::ZERO, prove: Duration::ZERO },
         host: config::Host {
+            fan_out: 10,
             runs: 1,
             queued: 1,
             depth: 1,

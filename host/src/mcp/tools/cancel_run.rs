@@ -15,7 +15,7 @@ impl Tool<Host> for CancelRun {
     const TITLE: &'static str = "Stop a run";
     const DESCRIPTION: &'static str = "Stop a run and everything it started: the backend is asked, then its processes are terminated, then killed, until that is proven. \
         Use it when a job is no longer wanted, hangs or does harm; nothing else stops a run (ending a wait or disconnecting does not). Runs that it \
-        started are stopped with it. The answer carries the receipt: which steps were needed, what was killed, what may still live, how that is \
+        started are stopped with it. A group id (grp_…) stops all runs of the group, and gives a receipt for each. The answer carries the receipt: which steps were needed, what was killed, what may still live, how that is \
         known, and what the far end said. grace_ms is how long the run may end by itself (0 kills at once, at most 30000). Answers within 40 s, \
         else with status cancelling and the receipt so far: get_run then has the rest. What the run gave until then is kept. Stopping a run that \
         has ended, or stopping twice, is no error: the answer is the state as it is. It cannot be undone; continue_run may carry the session on.";
@@ -36,10 +36,7 @@ impl Tool<Host> for CancelRun {
         match call.unless_over(stop).await {
             Some(Ok(stopped)) => stopped,
             Some(Err(error)) => Err(Fault::new(code::INTERNAL, format!("the stop of {run} broke off: {error}")).hint("call it again")),
-            None => {
-                let run = call.host.manager.get(&run).await?;
-                Ok(Cancelled { run_id: run.run_id, status: run.status, receipt: run.receipt })
-            }
+            None => call.host.manager.stopped(&run).await,
         }
     }
 }

@@ -6,7 +6,7 @@ use super::super::tool::{Hints, Tool};
 use super::super::wait;
 use crate::fault::Fault;
 use crate::run::request::{SpawnRequest, WaitFor, WaitRequest};
-use crate::run::view::Spawned;
+use crate::run::view::{Spawned, Waited};
 
 /// Starts a run.
 pub struct SpawnRun;
@@ -19,7 +19,7 @@ impl Tool<Host> for SpawnRun {
         result. Use plan_run first to see whether it would be allowed; use continue_run, not this, to answer or carry on an existing run. \
         The run does what its backend was granted (runs programs, changes files in cwd) and goes on until it ends, its time is over or cancel_run \
         stops it, also when you disconnect. Give request_key to make a retry safe. wait_ms (at most 45000) waits for the end of short jobs. \
-        Several targets, or a target_tag, start a group: one run each. Runs are kept, also over restarts. Refusals are errors with a code and a hint, e.g. unknown_backend, not_allowed, cwd_not_granted, invalid_config.";
+        targets or target_tag start a group (group_id), one run each, parallel at once. Refusals are errors with a code and a hint, e.g. unknown_backend, not_allowed.";
     const HINTS: Hints = Hints::WORK;
     const MAIN: bool = true;
     type Request = SpawnRequest;
@@ -35,18 +35,24 @@ impl Tool<Host> for SpawnRun {
         let wait_ms = request.wait_ms.take().filter(|ms| *ms > 0);
         let mut spawned = call.host.manager.spawn(&call.caller(), request).await?;
         if let Some(wait_ms) = wait_ms {
-            let run_ids = if spawned.run_ids.is_empty() { vec![spawned.run_id] } else { spawned.run_ids.clone() };
-            let request =
-                WaitRequest { run_ids: run_ids.iter().map(ToString::to_string).collect(), mode: WaitFor::All, wait_ms: Some(wait_ms) };
+            let run_ids = spawned.run_ids.iter().map(ToString::to_string).collect();
+            let request = WaitRequest { run_ids, mode: WaitFor::All, wait_ms: Some(wait_ms) };
             // The run is there, whatever becomes of the wait: its id must reach the caller.
-            let page = wait::for_runs(call, request).await.ok();
-            if let Some(run) = page.and_then(|page| page.runs.into_iter().find(|run| run.run_id == spawned.run_id)) {
-                spawned.status = run.status;
-                spawned.result = run.result.filter(|_| run.status.is_terminal());
-                spawned.error = run.error;
+            for run in wait::for_runs(call, request).await.map(|page| page.runs).unwrap_or_default() {
+                enter(&mut spawned, run);
             }
         }
         Ok(spawned)
+    }
+}
+
+/// What became of a run while it was waited for.
+fn enter(spawned: &mut Spawned, run: Waited) {
+    let result = run.result.filter(|_| run.status.is_terminal());
+    if let Some(member) = spawned.runs.iter_mut().find(|member| member.run_id == run.run_id) {
+        (member.status, member.result, member.error) = (run.status, result, run.error);
+    } else if spawned.run_id == Some(run.run_id) {
+        (spawned.status, spawned.result, spawned.error) = (Some(run.status), result, run.error);
     }
 }
 

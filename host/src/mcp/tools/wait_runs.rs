@@ -61,6 +61,7 @@ mod tests {
     fn ended(text: &str) -> Waited {
         Waited {
             run_id: RunId::random(),
+            target: None,
             status: Status::Completed,
             ready: true,
             last_seq: 9,

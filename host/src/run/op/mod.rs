@@ -8,6 +8,7 @@ mod cancel;
 mod continue_run;
 mod file;
 mod get;
+mod group;
 mod list;
 mod message;
 mod plan;

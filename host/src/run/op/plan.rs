@@ -2,6 +2,7 @@
 
 use serde_json::Value;
 
+use super::spawn::lone;
 use crate::fault::Fault;
 use crate::policy::Judgement;
 use crate::run::decision::{MAX_PLANNED, Matter};
@@ -16,6 +17,14 @@ const PLAN_RUN: &str = "plan_run";
 impl Manager {
     /// `plan_run`. A request that would be refused is no error here: the plan says why. What was decided is in the ledger.
     pub async fn plan(&self, caller: &Caller, request: SpawnRequest) -> Result<Plan, Fault> {
+        if request.is_group() { self.plan_group(caller, request).await } else { self.plan_one(caller, request).await }
+    }
+
+    /// The plan of one run.
+    pub(super) async fn plan_one(&self, caller: &Caller, request: SpawnRequest) -> Result<Plan, Fault> {
+        if let Err(fault) = lone(&request) {
+            return Ok(refused(fault));
+        }
         let name = request.backend.clone();
         let matter = Matter::of(caller, &name, request.target.as_deref());
         let accepted = match self.prepare(caller, request, None).await {
@@ -76,7 +85,7 @@ impl Manager {
     }
 }
 
-fn refused(fault: Fault) -> Plan {
+pub(super) fn refused(fault: Fault) -> Plan {
     Plan {
         allowed: false,
         summary: format!("refused: {}", fault.message),

@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 use tokio::sync::mpsc;
 
 use super::get::{cut, without_bytes};
+use super::group::Gate;
 use super::message::{Taker, message_of};
 use super::session::name_taken;
 use crate::backend::{Backend, Schema, State};
@@ -85,7 +86,10 @@ impl Manager {
     pub async fn spawn(&self, caller: &Caller, request: SpawnRequest) -> Result<Spawned, Fault> {
         let wait = request.wait_ms;
         let (manager, caller) = (self.clone(), caller.clone());
-        let (run, repeated) = detached(async move { manager.begin(&caller, request, None).await }).await?;
+        let (run, repeated) = detached(async move {
+            if request.is_group() { manager.begin_group(&caller, request).await } else { manager.begin(&caller, request, None).await }
+        })
+        .await?;
         self.spawned(run, repeated, wait).await
     }
 
@@ -94,13 +98,17 @@ impl Manager {
         if let (Some(live), Some(ms)) = (self.find_live(run), wait_ms.filter(|ms| *ms > 0)) {
             let _ = tokio::time::timeout(Duration::from_millis(ms), live.ended()).await;
         }
-        let view = self.find(&run.to_string()).await?.view();
+        let view = self.found(run).await?.view();
+        if let Some(group) = view.row.group {
+            return self.spawned_group(group, repeated).await;
+        }
         Ok(Spawned {
-            run_id: run,
-            session_id: view.row.session,
-            status: super::get::status_of(&view.row.status),
-            group_id: view.row.group,
+            run_id: Some(run),
+            session_id: Some(view.row.session),
+            status: Some(super::get::status_of(&view.row.status)),
+            group_id: None,
             run_ids: vec![run],
+            runs: Vec::new(),
             repeated,
             result: view.outline.result.map(|result| cut(result, RESULT_TEXT)),
             error: view.outline.error,
@@ -130,12 +138,8 @@ impl Manager {
         if let Some(run) = self.repeated(&request)? {
             return Ok((run, true));
         }
-        let queued = self.policy().config().host.queued as usize;
-        if self.queued() >= queued {
-            return Err(Fault::new(code::LIMIT_REACHED, format!("{queued} runs wait for their turn already"))
-                .retryable()
-                .hint("wait for some of them to end, or raise `queued` under `[host]`"));
-        }
+        lone(&request)?;
+        self.room_for(1)?;
         // The same call may come twice at once: the other one may have been first, and that is no error.
         let known = |fault: Fault| match key.as_deref().map(|key| self.known(key, &arguments)) {
             Some(Ok(Some(run))) => Ok((run, true)),
@@ -161,8 +165,19 @@ impl Manager {
             });
         }
         live.publish(|view| view.row.last_seq = 1);
-        self.launch(caller, accepted, live, ear).await;
+        self.launch(caller, accepted, live, ear, None).await;
         Ok((run, false))
+    }
+
+    /// Whether so many more may wait for their turn.
+    pub(super) fn room_for(&self, more: usize) -> Result<(), Fault> {
+        let (queued, most) = (self.queued(), self.policy().config().host.queued as usize);
+        if queued + more <= most {
+            return Ok(());
+        }
+        Err(Fault::new(code::LIMIT_REACHED, format!("{queued} runs wait for their turn already; at most {most} may"))
+            .retryable()
+            .hint("wait for some of them to end, or raise `queued` under `[host]`"))
     }
 
     /// The run that this very request led to before, if it has a key that is known.
@@ -363,15 +378,12 @@ impl Manager {
         let asked =
             Selection { target: request.target.as_deref(), targets: request.targets.as_deref(), tag: request.target_tag.as_deref() };
         if !abilities.contains(wit::Abilities::TARGETS) {
-            if asked == Selection::default() {
-                return Ok(None);
-            }
-            return Err(Fault::new(code::UNSUPPORTED, format!("backend `{}` runs on this machine only and takes no target", backend.name))
-                .hint("leave `target`, `targets` and `target_tag` out; list_targets shows where others can run"));
+            return if asked == Selection::default() { Ok(None) } else { Err(here_only(&backend.name)) };
         }
         let inventory = self.policy().inventory();
         let target = match inventory.select(&asked)? {
             Selected::One(target) => target,
+            // Several are taken one by one (`begin_group`).
             Selected::Many(_) | Selected::Nothing => {
                 return Err(Fault::new(code::INVALID_ARGUMENT, format!("backend `{}` needs a target", backend.name))
                     .hint("give `target`; list_targets shows the names"));
@@ -382,7 +394,7 @@ impl Manager {
         Ok(Some(wit::Target { name: target.name.clone(), tags: target.tags.clone(), settings: "{}".into() }))
     }
 
-    async fn usable(&self, name: &str) -> Result<Arc<Backend>, Fault> {
+    pub(super) async fn usable(&self, name: &str) -> Result<Arc<Backend>, Fault> {
         let backend = self.inner.registry.get(name).await?;
         match &backend.state {
             State::Ready => Ok(backend),
@@ -427,7 +439,7 @@ impl Manager {
         }
     }
 
-    fn row_of(&self, accepted: &Accepted) -> RunRow {
+    pub(super) fn row_of(&self, accepted: &Accepted) -> RunRow {
         let request = &accepted.request;
         RunRow {
             id: accepted.job.run_id.parse().unwrap_or_else(|_| RunId::random()),
@@ -454,8 +466,15 @@ impl Manager {
         }
     }
 
-    /// Gives a durable run to a supervisor.
-    async fn launch(&self, caller: &Caller, accepted: Accepted, live: Arc<Live>, ear: mpsc::UnboundedReceiver<Control>) {
+    /// Gives a durable run to a supervisor. `gate`: that of its group.
+    pub(super) async fn launch(
+        &self,
+        caller: &Caller,
+        accepted: Accepted,
+        live: Arc<Live>,
+        ear: mpsc::UnboundedReceiver<Control>,
+        gate: Option<Arc<Gate>>,
+    ) {
         let Accepted { backend, session, job, inputs, limits, held_by, far, matter, output_schema, workspaces, parent, .. } = accepted;
         let log = RunLog::open(&self.inner.logs_dir.join(format!("{}.log", live.id)), Vec::new());
         if let Some(parent) = parent
@@ -469,7 +488,7 @@ impl Manager {
         }
         // A child takes no place of the host: its parent, which has one, may be waiting for it. Those of a target it takes.
         let here = (live.depth == 0).then(|| self.wants(&backend.name, limits.runs)).into_iter().flatten();
-        let turn = self.turn(live.id, session.id, here.chain(held_by.wants()).collect()).await;
+        let turn = self.turn(live.id, session.id, here.chain(held_by.wants()).collect(), gate).await;
         let far = job.target.as_ref().map(|target| -> Arc<dyn FarEnd> {
             let (policy, backend, target) = (self.policy().clone(), backend.name.clone(), target.name.clone());
             let way = Arc::new(Remote::new(live.id, &backend, &target, policy.clone()));
@@ -510,7 +529,7 @@ impl Manager {
     }
 
     /// What a run waits for. It is polled once here, so that runs stand in line in the order in which they were taken.
-    async fn turn(&self, run: RunId, session: SessionId, wants: Vec<Want>) -> Turn {
+    async fn turn(&self, run: RunId, session: SessionId, wants: Vec<Want>, gate: Option<Arc<Gate>>) -> Turn {
         let line = self.line(session);
         let manager = self.clone();
         let mut turn: Turn = Box::pin(async move {
@@ -518,12 +537,20 @@ impl Manager {
                 Ok(own) => (own, false),
                 Err(_) => (line.lock_owned().await, true),
             };
+            // First, so that a group keeps no place of others from them while it waits for its own.
+            let group = match &gate {
+                Some(gate) => gate.place().acquire_owned().await.ok(),
+                None => None,
+            };
             let held = manager.inner.places.ask(run, wants).await;
             // Whoever waited did so for a run that may have ended without a proof.
             if waited {
                 manager.reopen(session).await?;
             }
-            Ok(Permits { session: Some(own), places: held })
+            if let Some(gate) = gate {
+                gate.pass().await;
+            }
+            Ok(Permits { session: Some(own), group, places: held })
         });
         match futures::poll!(turn.as_mut()) {
             std::task::Poll::Ready(permits) => Box::pin(std::future::ready(permits)),
@@ -563,7 +590,23 @@ pub(super) async fn detached<T: Send + 'static>(work: impl Future<Output = Resul
     }
 }
 
-fn ops_of(session: &SessionRow, row: &RunRow, forked_from: Option<&str>, key: Option<&str>, arguments: &str) -> Vec<Op> {
+/// Refuses what only a group can have.
+pub(super) fn lone(request: &SpawnRequest) -> Result<(), Fault> {
+    let field = match (request.parallel, request.stop_on_failure) {
+        (Some(_), _) => "parallel",
+        (None, Some(true)) => "stop_on_failure",
+        (None, _) => return Ok(()),
+    };
+    Err(Fault::new(code::CONFLICTING_FIELDS, format!("`{field}` was given without `targets` or `target_tag`"))
+        .hint("it is for a group: name several targets, or leave it out"))
+}
+
+pub(super) fn here_only(backend: &str) -> Fault {
+    Fault::new(code::UNSUPPORTED, format!("backend `{backend}` runs on this machine only and takes no target"))
+        .hint("leave `target`, `targets` and `target_tag` out; list_targets shows where others can run")
+}
+
+pub(super) fn ops_of(session: &SessionRow, row: &RunRow, forked_from: Option<&str>, key: Option<&str>, arguments: &str) -> Vec<Op> {
     let first = EventRow {
         run: row.id,
         seq: 1,
@@ -571,7 +614,7 @@ fn ops_of(session: &SessionRow, row: &RunRow, forked_from: Option<&str>, key: Op
         kind: EventType::RunStarted.word().to_owned(),
         data: json!({
             "backend": row.backend, "backend_digest": row.digest, "session_id": row.session, "status": row.status,
-            "cwd": row.cwd, "target": row.target, "parent_run_id": row.parent, "life": row.life, "forked_from": forked_from,
+            "cwd": row.cwd, "target": row.target, "group_id": row.group, "parent_run_id": row.parent, "life": row.life, "forked_from": forked_from,
         })
         .to_string(),
     };

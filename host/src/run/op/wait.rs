@@ -9,10 +9,8 @@ use tokio::time::Instant;
 use super::get::{cut, cut_question, status_of};
 use crate::fault::{Fault, code};
 use crate::id::{GroupId, RunId};
-use crate::ledger::RunFilter;
 use crate::run::live::View;
 use crate::run::manager::{Found, Manager};
-use crate::run::record::ledger_fault;
 use crate::run::request::{WaitFor, WaitRequest};
 use crate::run::view::{WaitPage, Waited};
 
@@ -45,7 +43,7 @@ impl Manager {
         let mut page = Vec::with_capacity(runs.len());
         for run in runs {
             // A run may have been retired while we waited: the ledger knows it then.
-            page.push(waited(self.find(&run.id().to_string()).await?.view(), share));
+            page.push(waited(self.found(run.id()).await?.view(), share));
         }
         let count = page.iter().filter(|run| run.ready).count();
         Ok(WaitPage { ready: count >= wanted, runs: page })
@@ -61,18 +59,7 @@ impl Manager {
         for text in texts {
             let found = match text.parse::<GroupId>() {
                 Err(_) => vec![self.find(text).await?],
-                Ok(group) => {
-                    let filter = RunFilter { group: Some(group), limit: MAX_RUNS as u32 + 1, ..RunFilter::default() };
-                    let rows = self.inner.ledger.runs(&filter).map_err(|error| ledger_fault(&error))?;
-                    if rows.is_empty() {
-                        return Err(Fault::new(code::UNKNOWN_RUN, format!("no group is called `{text}`")));
-                    }
-                    let mut members = Vec::with_capacity(rows.len());
-                    for row in rows.into_iter().rev() {
-                        members.push(self.find(&row.id.to_string()).await?);
-                    }
-                    members
-                }
+                Ok(group) => self.members(group).await?,
             };
             for run in found {
                 if !seen.contains(&run.id()) {
@@ -100,6 +87,7 @@ fn waited(view: View, share: usize) -> Waited {
     let status = status_of(&row.status);
     Waited {
         run_id: row.id,
+        target: row.target,
         status,
         ready: status.is_terminal() || status.needs_answer(),
         last_seq: row.last_seq,
