@@ -1,7 +1,7 @@
 //! Falconer: an MCP server that runs long jobs outside the conversation, and calls them back.
 //!
 //! The modules, each of which may use those below it and none above: [`cli`], [`mcp`], [`daemon`], [`run`],
-//! [`policy`], [`backend`], [`capability`], [`contract`], [`tree`], [`ledger`], [`config`], and at the bottom
+//! [`far`], [`policy`], [`backend`], [`capability`], [`contract`], [`tree`], [`ledger`], [`config`], and at the bottom
 //! [`fault`], [`id`] and [`clock`].
 
 pub mod backend;
@@ -11,6 +11,7 @@ pub mod clock;
 pub mod config;
 pub mod contract;
 pub mod daemon;
+pub mod far;
 pub mod fault;
 pub mod id;
 pub mod ledger;
