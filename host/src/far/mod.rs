@@ -21,7 +21,7 @@ use crate::contract::falconer::backend::types::{Failure, FarWords};
 use crate::fault::{Fault, code};
 use crate::id::RunId;
 use crate::policy::Policy;
-use crate::policy::command::{Asked, Command};
+use crate::policy::command::{Asked, Command, FarCommand};
 use scratch::Scratch;
 use ssh_config::Page;
 use wrapper::Mode;
@@ -51,8 +51,12 @@ impl Remote {
 
     async fn made_ready(&self, label: String, program: Utf8PathBuf, action: FarAction) -> Result<Prepared, Fault> {
         let (mode, link_s) = match &action {
-            FarAction::Run(start) => (Mode::Run(self.start(start)?), start.link_s),
-            FarAction::Detach(start) => (Mode::Detach(self.start(start)?), start.link_s),
+            FarAction::Run(start) => {
+                (Mode::Run { command: self.judged(start)?, input: start.input_bytes, link_s: start.link_s }, start.link_s)
+            }
+            FarAction::Detach(start) => {
+                (Mode::Detach { command: self.judged(start)?, input: start.input_bytes, link_s: start.link_s }, start.link_s)
+            }
             FarAction::Attach(place) => {
                 (Mode::Attach { stdout: place.stdout, stderr: place.stderr, link_s: place.link_s }, place.link_s)
             }
@@ -88,7 +92,7 @@ impl Remote {
     }
 
     /// Judges a command once more: what is judged is what runs.
-    fn start(&self, start: &FarStart) -> Result<wrapper::Start, Fault> {
+    fn judged(&self, start: &FarStart) -> Result<FarCommand, Fault> {
         let asked = &start.command;
         let command = match &asked.words {
             FarWords::Args(args) => Command::List(args),
@@ -97,7 +101,7 @@ impl Remote {
         let target = self.policy.inventory().target(&self.target)?;
         let asked = Asked { backend: &self.backend, target: Some(target), command, cwd: asked.cwd.as_deref(), env: &asked.env };
         let allowed = self.policy.command(&asked).map_err(|refused| refused.fault())?;
-        Ok(wrapper::Start { command: allowed.command, input: start.input_bytes, link_s: start.link_s })
+        Ok(allowed.command)
     }
 }
 

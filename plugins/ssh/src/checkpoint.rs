@@ -23,7 +23,7 @@ pub struct Checkpoint {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Ended {
     /// As the shell there tells it: 128 and more stands for a signal.
-    pub status: u8,
+    pub status: u32,
     /// Processes of the run that are left.
     pub left: u32,
     /// Whether all processes were looked at.

@@ -8,7 +8,7 @@ use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use falconer_backend::bindings::falconer::backend::blobs;
-use falconer_backend::far::{self, Link, State};
+use falconer_backend::far::{self, Link, Nonce, State};
 use falconer_backend::{
     Command, CommandOutput, Cut, Events, ExitStatus, Failure, FarAction, Lines, LogPipe, Outbox, OutputKind, PIECE, Pipe, Polled, Process,
     Received, Source, Taken,
@@ -76,7 +76,10 @@ impl Source for FarPipe {
                 Received::End if self.ended => return Received::End,
                 Received::End => {
                     self.ended = true;
-                    self.link.borrow_mut().finish(self.pipe.kind())
+                    match self.pipe.kind() {
+                        OutputKind::Stdout => continue,
+                        OutputKind::Stderr => self.link.borrow_mut().finish(),
+                    }
                 }
             };
             if !payload.is_empty() {
@@ -99,7 +102,7 @@ impl Line {
         };
         let command = Command::new(PROGRAM).label(format!("ssh-{label}")).far(action).piped_stdin();
         let process = command.env_if_granted("HOME").env_if_granted("USER").env_if_granted("SSH_AUTH_SOCK").spawn()?;
-        let link = Link::new(far::nonce());
+        let link = Link::new(Nonce::random());
         let mut outbox = Outbox::new();
         outbox.push(link.first_line());
         let link = Rc::new(RefCell::new(link));
@@ -161,14 +164,14 @@ impl Line {
             && now >= *at
         {
             *at = now + *every;
-            self.outbox.push(&b".\n"[..]);
+            self.outbox.push(far::BEAT);
         }
         self.feed()
     }
 
-    /// Says a word to the far end: `T`, `K` or `F`.
-    pub fn say(&mut self, word: char) {
-        self.outbox.push(format!("{word}\n").into_bytes());
+    /// Says a word to the far end.
+    pub fn say(&mut self, word: &[u8]) {
+        self.outbox.push(word);
         // One that reads no more is about to end, and its end says more.
         let _ = self.outbox.flush(&mut self.process);
     }

@@ -6,7 +6,7 @@
 
 use std::time::{Duration, Instant};
 
-use falconer_backend::far::{Looked, State, Trailer};
+use falconer_backend::far::{self, Looked, State, Trailer};
 use falconer_backend::{
     Completion, Event, Events, ExitStatus, Failure, FarAction, FarEnd, FarPlace, FarStart, ItemStatus, Job, Outcome, RemoteProof, Severity,
     Step,
@@ -173,7 +173,7 @@ impl Run {
         self.stop = Some(Stop { at: now, killed: false });
         if let Phase::On(line) = &mut self.phase {
             if line.has_begun() {
-                line.say('T');
+                line.say(far::TERMINATE);
             } else {
                 line.hang_up();
             }
@@ -260,7 +260,7 @@ impl Run {
         }
         if now >= kill && !stop.killed {
             stop.killed = true;
-            line.say('K');
+            line.say(far::KILL);
         }
         Ok(Some(if stop.killed { look } else { kill }))
     }
@@ -480,7 +480,7 @@ impl Run {
 
     fn forget(&mut self, mut line: Box<Line>, said: bool, until: Instant, ended: Ended, events: &mut Events) -> Then {
         if !said {
-            line.say('F');
+            line.say(far::FORGET);
         }
         let mut nothing = None;
         let polled = line.poll(&mut Events::new(), &mut nothing);
@@ -511,7 +511,7 @@ impl Run {
         events.push(Event::CommandFinished(falconer_backend::CommandEnd {
             id: COMMAND.to_owned(),
             status,
-            exit_code: Some(i32::from(ended.status)),
+            exit_code: Some(exit_code(ended.status)),
             signal: signal.and_then(falconer_backend::signal_name).map(str::to_owned),
             duration_ms: duration,
         }));
@@ -531,7 +531,7 @@ impl Run {
         let failure = match (ended.status, signal(ended.status)) {
             (0, _) => return Outcome::Completed(self.result()),
             (_, Some(number)) => Failure::of_exit(&program, ExitStatus::Signalled(number)),
-            (status, None) => Failure::of_exit(&program, ExitStatus::Code(i32::from(status))),
+            (status, None) => Failure::of_exit(&program, ExitStatus::Code(exit_code(status))),
         };
         let message = match &self.last_line {
             Some(line) => format!("{}: {}", failure.message, &line[..line.floor_char_boundary(500)]),
@@ -564,8 +564,12 @@ impl Ended {
 }
 
 /// 128 and more is how shells tell a signal (POSIX.1-2024, 2.8.2).
-fn signal(status: u8) -> Option<i32> {
-    (129..=192).contains(&status).then(|| i32::from(status) - 128)
+fn signal(status: u32) -> Option<i32> {
+    (129..=192).contains(&status).then(|| exit_code(status) - 128)
+}
+
+fn exit_code(status: u32) -> i32 {
+    i32::try_from(status).unwrap_or(i32::MAX)
 }
 
 fn proof(left: u32, killed: u32, looked: bool) -> (RemoteProof, String) {
