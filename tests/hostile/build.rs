@@ -7,8 +7,8 @@ use std::path::PathBuf;
 use falconer_compile::{components, variable};
 
 /// By the name of the library, or of the example.
-const FILES: [&str; 5] =
-    ["hostile", "examples/describe_traps", "examples/describe_spins", "examples/other_version", "examples/other_world"];
+const FILES: [&str; 6] =
+    ["hostile", "examples/describe_traps", "examples/describe_spins", "examples/other_version", "examples/other_world", "examples/planned"];
 
 fn main() {
     if let Err(error) = build() {

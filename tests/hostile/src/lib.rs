@@ -10,6 +10,8 @@ pub const DESCRIBE_TRAPS: &[u8] = include_bytes!(concat!(env!("FALCONER_HOSTILE_
 pub const DESCRIBE_SPINS: &[u8] = include_bytes!(concat!(env!("FALCONER_HOSTILE_DIR"), "/describe_spins.wasm"));
 /// A backend of a version of the contract that this host does not know.
 pub const OTHER_VERSION: &[u8] = include_bytes!(concat!(env!("FALCONER_HOSTILE_DIR"), "/other_version.wasm"));
+/// A backend for targets that plans what `config.plan` says and starts what `config.start` says (`components/examples/planned.rs`).
+pub const PLANNED: &[u8] = include_bytes!(concat!(env!("FALCONER_HOSTILE_DIR"), "/planned.wasm"));
 /// A component of another world.
 pub const OTHER_WORLD: &[u8] = include_bytes!(concat!(env!("FALCONER_HOSTILE_DIR"), "/other_world.wasm"));
 /// A module of core WebAssembly: the magic number, the version of modules, nothing else.
@@ -24,7 +26,8 @@ mod tests {
 
     #[test]
     fn all_are_components() {
-        for wasm in [super::HOSTILE, super::DESCRIBE_TRAPS, super::DESCRIBE_SPINS, super::OTHER_VERSION, super::OTHER_WORLD] {
+        for wasm in [super::HOSTILE, super::DESCRIBE_TRAPS, super::DESCRIBE_SPINS, super::OTHER_VERSION, super::OTHER_WORLD, super::PLANNED]
+        {
             assert!(wasm.starts_with(COMPONENT));
         }
         assert!(!super::CORE_MODULE.starts_with(COMPONENT));
