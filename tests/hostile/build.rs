@@ -7,12 +7,13 @@ use std::path::PathBuf;
 use falconer_compile::{components, variable};
 
 /// By the name of the library, or of the example.
-const FILES: [&str; 6] = [
+const FILES: [&str; 7] = [
     "hostile",
     "examples/describe_traps",
     "examples/describe_spins",
     "examples/other_version",
     "examples/other_world",
+    "examples/planned",
     "examples/targeted",
 ];
 

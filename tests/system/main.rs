@@ -15,6 +15,7 @@ mod client;
 mod codex;
 mod compiled;
 mod daemon;
+mod decisions;
 mod events;
 mod exec;
 mod fetched;

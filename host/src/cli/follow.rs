@@ -249,6 +249,7 @@ mod tests {
             request: SpawnRequest::default(),
             result: Some(Completion { text: Some("the result".to_owned()), structured: None }),
             error: None,
+            limits: None,
             usage: None,
             question: None,
             questions: Vec::new(),

@@ -9,6 +9,7 @@ mod check_limits;
 mod check_programs;
 pub mod client;
 pub mod continue_;
+pub mod decisions;
 pub mod demo;
 pub mod events;
 pub mod exit;
@@ -101,6 +102,8 @@ enum Command {
     Runs(runs::Args),
     /// Print the events of a run
     Events(events::Args),
+    /// List what was allowed and what was refused, by which rule, to whom
+    Decisions(decisions::Args),
     /// Stop a run and show the receipt
     Cancel(cancel::Args),
     /// Answer a run, steer it, or carry it on
@@ -125,6 +128,7 @@ pub fn main() -> ExitCode {
         Command::Run(args) => block_on(run::run(&globals, args)),
         Command::Runs(args) => block_on(runs::run(&globals, args)),
         Command::Events(args) => block_on(events::run(&globals, args)),
+        Command::Decisions(args) => decisions::run(&globals, &args),
         Command::Cancel(args) => block_on(cancel::run(&globals, args)),
         Command::Continue(args) => block_on(continue_::run(&globals, args)),
     }

@@ -150,6 +150,16 @@ const CODEX_SANDBOXES: &[&str] = &["read_only", "workspace_write"];
 /// What else a run of `codex` may choose. Directories lie in granted workspaces, servers are named out of the operator's catalogue.
 const CODEX_KEYS: &[&str] = &["model", "effort", "max_turns", "max_tokens", "add_dirs", "mcp_servers"];
 
+/// What a run of `ssh` may choose. The command rule is the fence: what is executed, where, in which directory and environment.
+const SSH_KEYS: &[&str] = &["command", "shell", "cwd", "env", "stdin", "detach", "link_timeout_s"];
+/// What ssh(1) is given of its user's environment: the home with the keys, and the agent.
+const SSH_ENV: &[&str] = &["HOME", "SSH_AUTH_SOCK"];
+/// All that ssh(1) is told: the host's own configuration file and nothing of the user's (`-F`), where to say what it has to say itself
+/// (`-E`), no terminal (`-T`), and after `--` nothing that it takes for an option.
+const SSH_FIRST: &[&str] = &["-F", "{config}", "-E", "{log}", "-T", "{args}", "--", "{target}", "{command}"];
+/// What the component may add: compression.
+const SSH_ALLOW: &[&str] = &["-C"];
+
 /// The backends that are inside the program.
 pub const BUNDLED: &[&str] = &["claude", "codex", "exec", "ssh"];
 
@@ -200,7 +210,23 @@ pub fn backend(name: &str) -> Backend {
         "exec" => Backend { allow: EXEC_KEYS.iter().map(|key| ((*key).to_owned(), Allow::Any)).collect(), ..plain() },
         "claude" => agent("claude", CLAUDE_ENV, CLAUDE_SECRETS, CLAUDE_KEYS, &[("permission_mode", CLAUDE_MODES)]),
         "codex" => agent("codex", CODEX_ENV, CODEX_SECRETS, CODEX_KEYS, &[("permission_mode", CODEX_MODES), ("sandbox", CODEX_SANDBOXES)]),
+        "ssh" => ssh(),
         _ => plain(),
+    }
+}
+
+/// OpenSSH's client, which executes, forwards and includes nothing but by the host's own hand.
+fn ssh() -> Backend {
+    let words = |words: &[&str]| words.iter().map(|word| (*word).to_owned()).collect();
+    let program = ProgramGrant { program: "ssh".into(), first: words(SSH_FIRST), allow: words(SSH_ALLOW), max_args: Some(1) };
+    Backend {
+        grants: Grants {
+            programs: BTreeMap::from([("ssh".to_owned(), program)]),
+            env: SSH_ENV.iter().map(|name| ((*name).to_owned(), EnvSource::Client)).collect(),
+            ..Grants::default()
+        },
+        allow: SSH_KEYS.iter().map(|key| ((*key).to_owned(), Allow::Any)).collect(),
+        ..plain()
     }
 }
 

@@ -33,7 +33,7 @@ fn no_file_means_the_defaults() {
     assert_eq!(config.data_dir, home.join(".local/share/falconer"));
     assert_eq!(config.plugins_dir, home.join(".local/share/falconer/plugins"));
     assert_eq!(config.path[0], home.join(".local/bin"));
-    assert_eq!(config.backends.keys().collect::<Vec<_>>(), ["claude", "codex", "exec"]);
+    assert_eq!(config.backends.keys().collect::<Vec<_>>(), ["claude", "codex", "exec", "ssh"]);
     assert_eq!(config.digest.len(), 64);
     let exec = config.backend("exec");
     assert_eq!(exec.grants, Grants::default());

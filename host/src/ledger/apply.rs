@@ -11,7 +11,9 @@ use std::collections::HashMap;
 use rusqlite::{Connection, ErrorCode, OptionalExtension, params};
 
 use super::LedgerError;
-use super::row::{ArtifactRow, DecisionRow, EventRow, InboxRow, KEPT_DECISIONS, KeyRow, Op, RunRow, RunUpdate, SessionRow, is_last_event, is_last_status};
+use super::row::{
+    ArtifactRow, DecisionRow, EventRow, InboxRow, KEPT_DECISIONS, KeyRow, Op, RunRow, RunUpdate, SessionRow, is_last_event, is_last_status,
+};
 use crate::id::RunId;
 
 /// Why a submission was not applied.

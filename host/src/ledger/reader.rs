@@ -201,8 +201,9 @@ impl Readers {
     }
 
     pub fn decisions(&self, filter: &DecisionFilter) -> Result<Vec<DecisionRow>, LedgerError> {
-        let mut sql = "SELECT n, at, caller, parent, run, backend, target, what, allowed, code, rule, address, command FROM decisions WHERE 1"
-            .to_owned();
+        let mut sql =
+            "SELECT n, at, caller, parent, run, backend, target, what, allowed, code, rule, address, command FROM decisions WHERE 1"
+                .to_owned();
         let mut values: Vec<Box<dyn ToSql>> = Vec::new();
         if filter.refused {
             sql.push_str(" AND allowed = 0");

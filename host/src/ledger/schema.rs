@@ -51,8 +51,9 @@ pub(super) use is_open;
 /// A run has a number of its own (`n`), in the order of their making, so that its events are small. What is long and
 /// rarely changes is apart from what changes with every step of a run. Events hold their text last, so that skipping
 /// over them by type reads no long text.
-const STEPS: &[&str] = &[concat!(
-    "
+const STEPS: &[&str] = &[
+    concat!(
+        "
 CREATE TABLE runs (
     n INTEGER PRIMARY KEY,
     id TEXT NOT NULL UNIQUE,
@@ -78,8 +79,8 @@ CREATE INDEX runs_by_session ON runs (session);
 CREATE INDEX runs_by_group ON runs (run_group) WHERE run_group IS NOT NULL;
 CREATE INDEX runs_by_parent ON runs (parent) WHERE parent IS NOT NULL;
 CREATE INDEX runs_open ON runs (created_at, n) WHERE ",
-    is_open!(),
-    ";
+        is_open!(),
+        ";
 CREATE TABLE requests (
     run INTEGER PRIMARY KEY,
     request TEXT NOT NULL,
@@ -141,7 +142,9 @@ CREATE VIEW event_log AS
     SELECT runs.id AS run, seq, strftime('%Y-%m-%dT%H:%M:%fZ', ts / 1000.0, 'unixepoch') AS time, type, data
     FROM events JOIN runs ON runs.n = events.run;
 "
-), DECISIONS];
+    ),
+    DECISIONS,
+];
 
 /// Format 2: what was allowed and what was refused. `n` only grows: the newest row is never the one that goes.
 const DECISIONS: &str = "

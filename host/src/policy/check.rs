@@ -8,7 +8,7 @@ use std::os::unix::fs::MetadataExt;
 use camino::Utf8Path;
 
 use super::{Policy, programs, workspace};
-use crate::capability::MIN_SECRET;
+use crate::capability::{MIN_SECRET, Program};
 use crate::config::units::{show_duration, show_size};
 use crate::config::{Allow, Backend, Config, EnvSource, SecretSource};
 
@@ -110,6 +110,7 @@ fn programs(policy: &Policy, name: &str, out: &mut Vec<Finding>) {
             Ok(path) => {
                 let target = workspace::real(path);
                 let place = if target == *path { path.to_string() } else { format!("{path} -> {target}") };
+                let place = place + &arguments(program);
                 out.push(match std::fs::metadata(path) {
                     Ok(meta) if meta.mode() & 0o002 != 0 => {
                         bad(Severity::Warning, subject, format!("{place}: anyone may write it"), format!("chmod o-w {target}"))
@@ -134,6 +135,29 @@ fn programs(policy: &Policy, name: &str, out: &mut Vec<Finding>) {
             }
         }
     }
+}
+
+/// A pattern as it was written, without the anchors that make it whole.
+fn bare(pattern: &str) -> &str {
+    pattern.strip_prefix("^(?:").and_then(|inner| inner.strip_suffix(")$")).unwrap_or(pattern)
+}
+
+/// What a program is always told, and what a backend may add, where that is not anything.
+fn arguments(program: &Program) -> String {
+    let mut out = String::new();
+    if !program.first.is_empty() {
+        out.push_str(&format!("; always with {}", program.first.join(" ")));
+    }
+    let most = program.max_args.map_or_else(String::new, |most| format!("at most {most} "));
+    if program.would_append() || program.max_args == Some(0) {
+        out.push_str("; a backend may add nothing");
+    } else if !program.allow.is_empty() {
+        let patterns: Vec<&str> = program.allow.iter().map(|pattern| bare(pattern.as_str())).collect();
+        out.push_str(&format!("; a backend may add {most}of {}", patterns.join(", ")));
+    } else if program.max_args.is_some() {
+        out.push_str(&format!("; a backend may add {most}of any kind"));
+    }
+    out
 }
 
 fn workspaces(policy: &Policy, name: &str, backend: &Backend, out: &mut Vec<Finding>) {

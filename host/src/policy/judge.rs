@@ -96,7 +96,9 @@ impl Policy {
             Ok((far, address)) => {
                 let rule = match &far {
                     Some(allowed) => allowed.rule.to_string(),
-                    None => format!("backends.{backend}.grants.programs.{}: no command but the host's own is executed there", command.program),
+                    None => {
+                        format!("backends.{backend}.grants.programs.{}: no command but the host's own is executed there", command.program)
+                    }
                 };
                 Judgement { kind: "spawn", detail, rule, refusal: None, far, address }
             }
@@ -148,13 +150,8 @@ impl Policy {
                     wit::FarWords::Args(args) => Command::List(args),
                     wit::FarWords::Shell(line) => Command::Shell(line),
                 };
-                let asked = Asked {
-                    backend: run.backend,
-                    target: Some(target),
-                    command: words,
-                    cwd: command.cwd.as_deref(),
-                    env: &command.env,
-                };
+                let asked =
+                    Asked { backend: run.backend, target: Some(target), command: words, cwd: command.cwd.as_deref(), env: &command.env };
                 let allowed = self.command(&asked).map_err(|refused| refused.fault())?;
                 detail["limits"] = shown_limits(&allowed);
                 Some(allowed)
@@ -184,4 +181,228 @@ fn shown_limits(allowed: &Allowed) -> Value {
         "output": limits.output.as_ref().map(|(share, bytes)| json!({ "bytes": bytes, "by": by(share) })),
         "parallel": limits.parallel.iter().map(|(share, runs)| json!({ "runs": runs, "by": by(share) })).collect::<Vec<_>>(),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::config::{Config, Overrides};
+
+    const TEXT: &str = "
+path = ['/usr/bin', '/bin']
+[[targets]]
+name = 'web-1'
+address = '203.0.113.7'
+tags = ['web']
+limits = { wall = '1m', parallel = 2 }
+[[targets]]
+name = 'named'
+address = 'named.example.org'
+[[targets]]
+name = 'inner'
+address = 'inner.internal'
+jump = 'web-1'
+[[targets]]
+name = 'metadata'
+address = '198.51.100.9'
+[network]
+block = ['198.51.100.0/24']
+[[rules]]
+name = 'look'
+targets = ['*']
+allow = [['uptime'], ['tail', '/var/log/**']]
+cwd = ['/srv']
+env = ['LANG']
+output = '1 MiB'
+[backends.ssh.grants]
+programs = { ssh = { path = '/bin/sh', first = ['-F', '{config}', '{args}', '--', '{target}', '{command}'], allow = ['-C'], max_args = 1 }, sh = '/bin/sh' }
+";
+
+    fn policy() -> Policy {
+        let file = Utf8Path::new("/etc/falconer.toml");
+        Policy::resolve(&Arc::new(Config::parse(TEXT, Some(file), &Overrides::at_home("/home/u")).map_err(|all| all.to_string()).unwrap()))
+    }
+
+    fn planned(program: &str, args: &[&str], words: Option<wit::FarWords>) -> wit::PlannedAction {
+        let command =
+            words.map(|words| wit::FarCommand { words, cwd: Some("/srv".into()), env: vec![("LANG".into(), "secret value".into())] });
+        let args = args.iter().map(|arg| (*arg).to_owned()).collect();
+        wit::PlannedAction::Spawn(wit::PlannedCommand { program: program.into(), args, cwd: None, command })
+    }
+
+    fn words(args: &[&str]) -> Option<wit::FarWords> {
+        Some(wit::FarWords::Args(args.iter().map(|arg| (*arg).to_owned()).collect()))
+    }
+
+    fn at<'a>(target: &'a str) -> Run<'a> {
+        Run { backend: "ssh", client: None, target: Some(target) }
+    }
+
+    #[test]
+    fn a_command_for_a_target_is_judged_by_rule_and_address() {
+        let policy = policy();
+        let good = policy.judge(at("web-1"), &planned("ssh", &["-C"], words(&["uptime"])));
+        assert_eq!((good.refusal, good.rule.as_str()), (None, "rule `look` (falconer.toml:23)"));
+        assert_eq!(good.address.as_deref(), Some("203.0.113.7"));
+        assert_eq!(good.far.unwrap().command.args().unwrap(), ["uptime"]);
+        assert_eq!(
+            good.detail,
+            json!({
+                "program": "ssh", "path": "/bin/sh", "args": ["-F", "{config}", "-C", "--", "{target}", "{command}"], "cwd": null,
+                "command": { "args": ["uptime"], "cwd": "/srv", "env": ["LANG"] },
+                "target": "web-1",
+                "limits": {
+                    "wall": { "seconds": 60.0, "by": "target `web-1`" },
+                    "output": { "bytes": 1_048_576, "by": "rule `look` (falconer.toml:23)" },
+                    "parallel": [{ "runs": 2, "by": "target `web-1`" }],
+                },
+                "network": [{ "target": "web-1", "rule": "the inventory gives this address, and nothing blocks it" }],
+            })
+        );
+        let named = policy.judge(at("named"), &planned("ssh", &[], words(&["uptime"])));
+        assert_eq!(named.detail["network"][0]["rule"], "its name is looked up when it runs, and what comes is judged then");
+        assert_eq!((named.refusal, named.address), (None, None));
+        let inner = policy.judge(at("inner"), &planned("ssh", &[], words(&["uptime"])));
+        assert_eq!(inner.detail["network"].as_array().unwrap().len(), 2, "{}", inner.detail);
+        let end = policy.judge(at("web-1"), &planned("ssh", &[], None));
+        assert!(end.refusal.is_none() && end.far.is_none(), "what ends or attaches executes no command: {end:?}");
+    }
+
+    #[test]
+    fn what_refuses_says_what_a_person_could_change() {
+        let policy = policy();
+        let fault = |target, action: &wit::PlannedAction| {
+            let judged = policy.judge(at(target), action);
+            assert!(judged.far.is_none());
+            judged.refusal.unwrap()
+        };
+        let rule = fault("web-1", &planned("ssh", &[], words(&["id"])));
+        assert_eq!((&*rule.code, rule.message.as_str()), (code::NOT_ALLOWED, "no rule allows `id` on target `web-1`"));
+        assert!(rule.hint.unwrap().contains("under [[rules]]: targets = [\"web-1\"], allow = [[\"id\"]]"));
+        let malformed = fault("web-1", &planned("ssh", &[], words(&[])));
+        assert_eq!(malformed.code, code::INVALID_ARGUMENT);
+        let shell = fault("web-1", &planned("ssh", &[], Some(wit::FarWords::Shell("uptime; id".into()))));
+        assert!(shell.message.contains("shell line"), "{shell}");
+        let blocked = fault("metadata", &planned("ssh", &[], words(&["uptime"])));
+        assert_eq!(blocked.code, code::ADDRESS_NOT_ALLOWED);
+        for (action, part) in [
+            (planned("ssh", &["-oProxyCommand=id"], words(&["uptime"])), "programs.ssh.allow: argument 1 matches no pattern"),
+            (planned("ssh", &["-C", "-C"], words(&["uptime"])), "max_args: 2 arguments, at most 1"),
+            (planned("sh", &[], words(&["uptime"])), "neither `{command}` nor `{target}`"),
+            (planned("id", &[], words(&["uptime"])), "`id` is not granted"),
+        ] {
+            let refused = fault("web-1", &action);
+            assert!(refused.message.contains(part) && refused.hint.is_some(), "{refused}");
+        }
+        let here = Run { target: None, ..at("web-1") };
+        assert!(policy.judge(here, &planned("ssh", &[], words(&["uptime"]))).refusal.is_some(), "a run without a target");
+    }
+
+    /// Arguments of ssh(1) that execute, forward, include, or lead elsewhere, in the forms in which getopt(3) takes them.
+    #[test]
+    fn the_bundled_grant_of_ssh_takes_nothing_but_compression() {
+        let config = Config::parse("path = ['/usr/bin', '/bin']\n", None, &Overrides::at_home("/home/u")).unwrap();
+        let policy = Policy::resolve(&Arc::new(config));
+        let grant = policy.grant("ssh");
+        let program = &grant.programs["ssh"];
+        assert!(program.is_far() && !program.would_append());
+        let judged = |args: &[&str]| {
+            // Whether ssh is installed here is another matter.
+            let program = Program { path: Ok("/bin/true".into()), ..program.clone() };
+            programs::judge("ssh", &program, &args.iter().map(|arg| (*arg).to_owned()).collect::<Vec<_>>())
+        };
+        assert!(judged(&[]).is_ok() && judged(&["-C"]).is_ok());
+        for bad in [
+            "-oProxyCommand=id",
+            "-o",
+            "-oLocalCommand=id",
+            "-oPermitLocalCommand=yes",
+            "-oInclude=/tmp/x",
+            "-oKnownHostsCommand=id",
+            "-oPKCS11Provider=/tmp/x.so",
+            "-oSecurityKeyProvider=/tmp/x.so",
+            "-oStrictHostKeyChecking=no",
+            "-oUserKnownHostsFile=/dev/null",
+            "-o ProxyCommand=id",
+            "-OCheck",
+            "-O",
+            "-F",
+            "-F/tmp/config",
+            "-Fnone",
+            "-E",
+            "-E/tmp/log",
+            "-W",
+            "-Wa:22",
+            "-L",
+            "-L1:a:2",
+            "-R",
+            "-R1:a:2",
+            "-D",
+            "-D1080",
+            "-J",
+            "-Jhost",
+            "-S",
+            "-S/tmp/socket",
+            "-M",
+            "-N",
+            "-f",
+            "-A",
+            "-X",
+            "-Y",
+            "-g",
+            "-w",
+            "-w0:0",
+            "-I",
+            "-I/tmp/x.so",
+            "-i",
+            "-i/tmp/key",
+            "-l",
+            "-lroot",
+            "-p",
+            "-p2222",
+            "-b",
+            "-B",
+            "-c",
+            "-m",
+            "-e",
+            "-Q",
+            "-P",
+            "-G",
+            "-V",
+            "-K",
+            "-k",
+            "-t",
+            "-tt",
+            "-n",
+            "-q",
+            "-s",
+            "-y",
+            "-v",
+            "-4",
+            "-6",
+            "-a",
+            "-CA",
+            "-Cf",
+            "-CoProxyCommand=id",
+            "-C\n",
+            "-C\0",
+            " -C",
+            "-C ",
+            "--",
+            "",
+            "-",
+            "host",
+            "user@host",
+            "Include",
+            "{command}",
+            "{config}",
+            "-C{config}",
+            "\u{2010}C",
+        ] {
+            assert!(judged(&[bad]).is_err(), "{bad:?}");
+        }
+        assert!(judged(&["-C", "-oProxyCommand=id"]).is_err() && judged(&["-C", "-C"]).is_err());
+    }
 }

@@ -1,7 +1,10 @@
 use std::os::unix::fs::{PermissionsExt, symlink};
 
+use serde_json::json;
+
 use super::*;
 use crate::config::Overrides;
+use crate::contract::falconer::backend::types as wit;
 
 /// A home with what the tests need: `src/one`, `src/.hidden`, links in and out, data and plugins of our own.
 struct World {
@@ -231,7 +234,7 @@ fn a_plan_is_judged_by_the_grants() {
                 cwd: None,
                 command: Some(wit::FarCommand { words: wit::FarWords::Args(vec!["ls".into()]), cwd: None, env: Vec::new() }),
             }),
-            "no rule for far-end commands",
+            "neither `{command}` nor `{target}`",
         ),
     ] {
         let (allowed, rule) = rule(&action);
@@ -251,7 +254,7 @@ fn a_backend_that_is_turned_off_says_so() {
 fn the_hello_brings_exactly_what_is_granted() {
     let world = world();
     let policy = world.policy(
-        "[backends.claude]\nenabled = false\n[backends.codex]\nenabled = false\n[backends.exec.grants]\nenv = { B = true, A = true, FIXED = 'x' }\nsecrets = { t = { env = 'TOKEN' }, f = { file = '/x' } }\n[backends.x.grants]\nenv = ['A']\n",
+        "[backends.claude]\nenabled = false\n[backends.codex]\nenabled = false\n[backends.ssh]\nenabled = false\n[backends.exec.grants]\nenv = { B = true, A = true, FIXED = 'x' }\nsecrets = { t = { env = 'TOKEN' }, f = { file = '/x' } }\n[backends.x.grants]\nenv = ['A']\n",
     );
     assert_eq!(policy.client_env_names(), ["A", "B", "TOKEN"]);
     let names = world.policy("").client_env_names();

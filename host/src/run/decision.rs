@@ -172,8 +172,7 @@ impl Supervisor {
 
     fn refused(&self, code: &str, why: &str, words: Option<String>, command: &Value) -> (DecisionRow, Value) {
         let row = self.matter.decided(SPAWN, Err((code, why)), words);
-        let notice =
-            json!({ "severity": "warning", "code": code, "message": why, "target": self.matter.target, "command": command });
+        let notice = json!({ "severity": "warning", "code": code, "message": why, "target": self.matter.target, "command": command });
         (row, notice)
     }
 }

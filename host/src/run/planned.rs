@@ -32,13 +32,7 @@ impl OnlyPlanned {
             FarWords::Args(args) => Command::List(args),
             FarWords::Shell(line) => Command::Shell(line),
         };
-        let asked = Asked {
-            backend: &self.backend,
-            target: Some(target),
-            command: words,
-            cwd: command.cwd.as_deref(),
-            env: &command.env,
-        };
+        let asked = Asked { backend: &self.backend, target: Some(target), command: words, cwd: command.cwd.as_deref(), env: &command.env };
         if let Some(allowed) = self.permitted.find(&asked) {
             return Ok(allowed);
         }

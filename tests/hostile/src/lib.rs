@@ -10,6 +10,8 @@ pub const DESCRIBE_TRAPS: &[u8] = include_bytes!(concat!(env!("FALCONER_HOSTILE_
 pub const DESCRIBE_SPINS: &[u8] = include_bytes!(concat!(env!("FALCONER_HOSTILE_DIR"), "/describe_spins.wasm"));
 /// A backend of a version of the contract that this host does not know.
 pub const OTHER_VERSION: &[u8] = include_bytes!(concat!(env!("FALCONER_HOSTILE_DIR"), "/other_version.wasm"));
+/// A backend for targets that plans what `config.plan` says and starts what `config.start` says (`components/examples/planned.rs`).
+pub const PLANNED: &[u8] = include_bytes!(concat!(env!("FALCONER_HOSTILE_DIR"), "/planned.wasm"));
 /// A component of another world.
 pub const OTHER_WORLD: &[u8] = include_bytes!(concat!(env!("FALCONER_HOSTILE_DIR"), "/other_world.wasm"));
 /// A backend that works at targets, each of which is a name for a granted program of this machine.
@@ -26,8 +28,8 @@ mod tests {
 
     #[test]
     fn all_are_components() {
-        for wasm in
-            [super::HOSTILE, super::DESCRIBE_TRAPS, super::DESCRIBE_SPINS, super::OTHER_VERSION, super::OTHER_WORLD, super::TARGETED]
+        use super::{DESCRIBE_SPINS, DESCRIBE_TRAPS, HOSTILE, OTHER_VERSION, OTHER_WORLD, PLANNED, TARGETED};
+        for wasm in [HOSTILE, DESCRIBE_TRAPS, DESCRIBE_SPINS, OTHER_VERSION, OTHER_WORLD, PLANNED, TARGETED]
         {
             assert!(wasm.starts_with(COMPONENT));
         }

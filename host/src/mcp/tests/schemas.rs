@@ -166,6 +166,7 @@ fn view(full: bool) -> RunView {
         request: SpawnRequest { message: full.then(|| Message::text("hello")), ..SpawnRequest::default() },
         result: full.then_some(completion),
         error: full.then(|| Fault::new("c", "m").hint("h")),
+        limits: full.then(|| json!({ "wall_s": 60, "wall_by": "target `web-1`" })),
         usage: full.then(|| json!({ "turns": 1 })),
         question: full.then(question),
         questions: full.then(question).into_iter().collect(),

@@ -23,8 +23,8 @@ use crate::fault::{Fault, code};
 use crate::id::{RunId, SessionId};
 use crate::ledger::{DecisionRow, EventRow, KeyRow, LedgerError, Op, RunRow, RunUpdate, SessionRow};
 use crate::policy::command::{Allowed, Permitted};
-use crate::policy::{JudgedRun, Judgement, Place};
 use crate::policy::inventory::{Selected, Selection};
+use crate::policy::{JudgedRun, Judgement, Place};
 use crate::run::assignment::{Assignment, Permits, Turn};
 use crate::run::decision::{MAX_PLANNED, Matter};
 use crate::run::event::EventType;
@@ -268,12 +268,7 @@ impl Manager {
     }
 
     /// Judges all of a request but what its backend would do.
-    pub(super) async fn prepare(
-        &self,
-        caller: &Caller,
-        request: SpawnRequest,
-        prior_cwd: Option<&Utf8Path>,
-    ) -> Result<Accepted, Fault> {
+    pub(super) async fn prepare(&self, caller: &Caller, request: SpawnRequest, prior_cwd: Option<&Utf8Path>) -> Result<Accepted, Fault> {
         let policy = self.policy();
         let backend = self.usable(&request.backend).await?;
         let abilities = backend.description.as_ref().map_or_else(wit::Abilities::empty, |description| description.abilities);
