@@ -10,8 +10,9 @@ use serde_json::Value;
 use tokio::sync::{OwnedMutexGuard, OwnedSemaphorePermit, mpsc};
 
 use super::live::{Control, Live};
+use super::revive::Resumed;
 use crate::backend::Backend;
-use crate::capability::{FarEnd, Grant, RunLog};
+use crate::capability::{ClientEnv, FarEnd, Grant, RunLog};
 use crate::config;
 use crate::contract::falconer::backend::types as wit;
 use crate::fault::Fault;
@@ -50,9 +51,11 @@ pub struct Assignment {
     /// Directories besides the grant's: the client's own.
     pub workspaces: Vec<Utf8PathBuf>,
     /// What the client's hello brought.
-    pub client_env: Arc<BTreeMap<String, String>>,
+    pub client_env: ClientEnv,
     /// Inputs that came with the message, by blob id.
     pub inputs: BTreeMap<String, Utf8PathBuf>,
+    /// What an earlier host left of it; none: it begins.
+    pub resumed: Option<Resumed>,
     /// The job; its session is filled in when its turn comes.
     pub job: wit::Job,
     /// What the structured answer must fit.

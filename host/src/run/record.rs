@@ -57,7 +57,9 @@ pub struct Record {
     ledger: Ledger,
     pub(super) artifacts: Artifacts,
     quota: Quota,
-    written: u64,
+    pub(super) written: u64,
+    /// It has a checkpoint.
+    pub(super) kept: bool,
     state: State,
     pub(super) outline: Outline,
     pub(super) update: RunUpdate,
@@ -93,6 +95,7 @@ impl Record {
             artifacts,
             quota,
             written: 0,
+            kept: false,
             state: State::Queued,
             outline,
             update,
@@ -301,6 +304,7 @@ impl Record {
             _ => EventType::RunLost,
         };
         self.outline.questions.clear();
+        self.outline.stopping = None;
         self.outline.result = ending.result().filter(|result| !result.is_empty()).cloned();
         self.outline.error = ending.error().cloned();
         self.outline.receipt = ending.receipt().cloned();

@@ -11,9 +11,10 @@ use tokio::sync::mpsc;
 
 use super::get::{cut, without_bytes};
 use super::message::{Taker, message_of};
+use super::resume::files_of;
 use super::session::name_taken;
 use crate::backend::{Backend, Schema, State};
-use crate::capability::RunLog;
+use crate::capability::{ClientEnv, RunLog};
 use crate::clock::Millis;
 use crate::config::Limits;
 use crate::contract::falconer::backend::types as wit;
@@ -30,6 +31,7 @@ use crate::run::manager::{Caller, Manager};
 use crate::run::receipt::Cause;
 use crate::run::record::ledger_fault;
 use crate::run::request::SpawnRequest;
+use crate::run::revive::Resumed;
 use crate::run::status::Status;
 use crate::run::supervisor::supervise;
 use crate::run::translate::hash;
@@ -51,6 +53,7 @@ pub(super) struct Accepted {
     pub(super) output_schema: Option<Value>,
     pub(super) workspaces: Vec<Utf8PathBuf>,
     pub(super) parent: Option<Arc<Live>>,
+    pub(super) resumed: Option<Resumed>,
 }
 
 /// What a request key led to.
@@ -126,7 +129,8 @@ impl Manager {
         };
         let row = self.row_of(&accepted);
         let forked_from = accepted.job.session.as_ref().filter(|prior| prior.fork).map(|prior| prior.id.as_str());
-        let ops = ops_of(&accepted.session, &row, forked_from, key.as_deref(), &arguments);
+        let mut ops = ops_of(&accepted.session, &row, forked_from, key.as_deref(), &arguments);
+        ops.extend(files_of(&accepted.job, row.id));
         // In the list before it is on disk: whoever finds its row finds it alive.
         let run = row.id;
         let (live, ear) = Live::new(row);
@@ -240,7 +244,7 @@ impl Manager {
             checkpoint: None,
         };
         let workspaces = client.into_iter().collect();
-        Ok(Accepted { request, backend, session, job, inputs: parts.inputs, limits, output_schema, workspaces, parent })
+        Ok(Accepted { request, backend, session, job, inputs: parts.inputs, limits, output_schema, workspaces, parent, resumed: None })
     }
 
     /// Where the run is to work, if its backend works at targets.
@@ -340,8 +344,8 @@ impl Manager {
     }
 
     /// Gives a durable run to a supervisor.
-    async fn launch(&self, caller: &Caller, accepted: Accepted, live: Arc<Live>, ear: mpsc::UnboundedReceiver<Control>) {
-        let Accepted { backend, session, job, inputs, limits, output_schema, workspaces, parent, .. } = accepted;
+    pub(super) async fn launch(&self, caller: &Caller, accepted: Accepted, live: Arc<Live>, ear: mpsc::UnboundedReceiver<Control>) {
+        let Accepted { backend, session, job, inputs, limits, output_schema, workspaces, parent, resumed, .. } = accepted;
         let log = RunLog::open(&self.inner.logs_dir.join(format!("{}.log", live.id)), Vec::new());
         if let Some(parent) = parent
             && !parent.adopt(&live)
@@ -350,7 +354,8 @@ impl Manager {
             live.stop(StopWish { by: parent.id.to_string(), cause: Cause::Parent, reason, grace: None });
         }
         if self.is_closing() {
-            live.stop(StopWish { by: "host".into(), cause: Cause::Shutdown, reason: Some("the host ends".into()), grace: None });
+            let reason = Some("the host ends".into());
+            self.park(&live, StopWish { by: "host".into(), cause: Cause::Shutdown, reason, grace: None });
         }
         // A child takes no place: its parent, which has one, may be waiting for it.
         let runs = (live.depth == 0).then_some(limits.runs);
@@ -365,7 +370,8 @@ impl Manager {
             backend,
             far: None,
             workspaces,
-            client_env: caller.env.clone(),
+            client_env: if resumed.is_some() { self.inner.brought.clone() } else { ClientEnv::of(&caller.env) },
+            resumed,
             inputs,
             job,
             output_schema,
