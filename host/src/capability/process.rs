@@ -289,6 +289,7 @@ impl wit::Host for Host {
             return Ok(Err(SpawnError::Denied("nothing may be asked of the host here".into())));
         };
         let label = options.label.clone();
+        let _work = granted.news.work();
         let (child, own) = match granted.start(options, open).await {
             Ok(started) => started,
             Err(error) => return Ok(Err(error)),

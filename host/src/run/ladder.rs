@@ -22,7 +22,8 @@ use crate::contract::falconer::backend::types as wit;
 use crate::fault::{Fault, code};
 use crate::tree::{Left, Seen, Verdict};
 
-/// A call that has been in hand for so long when the run is to stop counts as a spin and is cut.
+/// A call that has been in hand for so long when the run is to stop counts as a spin and is cut; one for which the host starts a child
+/// has the time of its rung.
 const BUSY_AT_STOP: Duration = Duration::from_millis(25);
 
 /// How long the store may take to go once it was cut.
@@ -218,6 +219,7 @@ impl Supervisor {
     /// Goes on calling the component until what is waited for has come, the time is over, or the component is gone.
     async fn pump(&mut self, until: Instant, what: Until, last: &mut Last) {
         let latest = until;
+        let mut looked = Instant::now() - BUSY_AT_STOP;
         loop {
             // The drain has its own time: what was written before the end counts, however short the grace.
             let until = self.hurry.filter(|_| what != Until::Finished).map_or(latest, |hurry| latest.min(hurry));
@@ -233,7 +235,7 @@ impl Supervisor {
                 self.next_call();
             }
             let wake = match &self.call {
-                Some(call) => until.min(call.since + BUSY_AT_STOP),
+                Some(call) => until.min((call.since + BUSY_AT_STOP).max(looked + BUSY_AT_STOP)),
                 None if finished || !self.may_call() => until,
                 None => self.next_poll().map_or(until, |poll| until.min(poll)),
             };
@@ -277,7 +279,9 @@ impl Supervisor {
                 () = tree.empty(), if finished && !empty => {}
                 () = sleep_until(Some(wake)) => {
                     let now = Instant::now();
-                    if let Some(call) = &self.call && now >= call.since + BUSY_AT_STOP {
+                    looked = now;
+                    let in_the_host = self.instance.as_ref().is_some_and(|instance| instance.is_in_the_host());
+                    if let Some(call) = &self.call && now >= call.since + BUSY_AT_STOP && !in_the_host {
                         last.fault = Some(Fault::new(code::BACKEND_BLOCKED, "the component was in a call when it was to stop"));
                         if let Some(instance) = &self.instance {
                             instance.cut();
