@@ -3,7 +3,8 @@
 //! The far job is a file that the test itself writes; the run follows it by a child, as one follows a job on another machine.
 
 use std::fs::{self, OpenOptions};
-use std::io::Write;
+use std::io::{BufRead, BufReader, Write};
+use std::process::Stdio;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
@@ -12,6 +13,7 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 
 use crate::client::{Client, Era, is_end, is_terminal};
+use crate::daemon::nested;
 use crate::host::{Host, USUAL};
 use crate::patience::until;
 use crate::processes::with_environment;
@@ -210,12 +212,19 @@ fn an_orderly_end_leaves_them_to_the_next_host() {
 #[test]
 fn a_host_whose_directory_goes_leaves_nothing() {
     let host = host();
-    let mut client = Client::start(host.command(&["mcp", "--ephemeral"]), Era::Legacy);
+    let mut daemon = host.command(&["serve", "--ephemeral"]).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+    let mut line = String::new();
+    BufReader::new(daemon.stdout.as_mut().unwrap()).read_line(&mut line).unwrap();
+    let data = line.strip_prefix("falconer serves ").and_then(|rest| rest.split(';').next()).unwrap();
+    let client =
+        until("a client", || fs::exists(data).unwrap().then(|| Client::start(host.command(&["mcp", "--data-dir", data]), Era::Legacy)));
     let run = client.spawn(follow(&host, "touch ended"));
     let _far = Far::begin(&host);
     client.event(&run, "output", |event| event["type"] == "command_output");
-    client.close();
-    until("its processes to be gone", || with_environment(&format!("FALCONER_RUN_ID={run}")).is_empty().then_some(()));
+    let pid = rustix::process::Pid::from_raw(daemon.id().cast_signed()).unwrap();
+    rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
+    assert!(daemon.wait().unwrap().success());
+    assert_eq!(with_environment(&format!("FALCONER_RUN_ID={run}")), []);
     assert!(host.work().join("ended").exists(), "it was asked to end");
 }
 
@@ -385,6 +394,29 @@ fn a_client_brings_the_values_that_a_run_of_before_needs() {
     for value in ["first-canary-value", "second-canary-value"] {
         assert_eq!(host.data_holding(value.as_bytes()), Vec::<std::path::PathBuf>::new());
     }
+}
+
+/// A run inside a run: a client below the parent's child starts it.
+#[test]
+fn the_child_of_a_run_that_is_lost_is_stopped() {
+    let host = host();
+    let client = host.client();
+    let request = follow(&host, "touch ended");
+    let script = nested(&host, &request);
+    let parent = client.spawn(host.hostile(json!({ "mode": "spawn", "program": "sh", "args": ["-c", script], "env": ["HOME"] })));
+    let child = until("the nested run", || {
+        let page = client.call("list_runs", json!({ "parent_run_id": parent }));
+        page["runs"][0]["run_id"].as_str().map(str::to_owned)
+    });
+    let _far = Far::begin(&host);
+    client.event(&child, "output", |event| event["type"] == "command_output");
+    host.crash();
+    let client = host.client();
+    assert_eq!(client.ended(&parent)["status"], "lost");
+    let view = client.ended(&child);
+    assert_eq!((&view["status"], &view["receipt"]["cause"]), (&json!("cancelled"), &json!("parent")), "{view}");
+    assert_eq!(view["receipt"]["far_end"]["state"], "confirmed");
+    assert!(host.work().join("ended").exists());
 }
 
 #[test]

@@ -54,6 +54,7 @@ pub(super) fn scratch(mut overrides: Overrides) -> Result<(Scratch, Arc<Config>)
     let scratch = Scratch::new().map_err(ScratchError::Fault)?;
     overrides.data_dir = Some(scratch.path().to_owned());
     let mut config = Config::read(&overrides).map_err(ScratchError::Config)?;
+    // Not part of the digest: who connects reads the same configuration.
     config.scratch = true;
     Ok((scratch, Arc::new(config)))
 }

@@ -94,16 +94,15 @@ impl Host {
                 .hint("write `cgroup = \"auto\"` under `[host]`, or give falconer a cgroup of version 2 that it may write to; `falconer check` says more"),
             GroundError::System(_) => Fault::new(super::code::BAD_DATA_DIR, format!("data directory {}: {error}", config.data_dir)),
         })?;
-        let manager =
-            Manager::new(Parts {
-                policy,
-                ledger,
-                artifacts,
-                registry: registry.clone(),
-                logs_dir: places.logs,
-                ground: ground.clone(),
-                scratch: config.scratch,
-            })?;
+        let manager = Manager::new(Parts {
+            policy,
+            ledger,
+            artifacts,
+            registry: registry.clone(),
+            logs_dir: places.logs,
+            ground: ground.clone(),
+            scratch: config.scratch,
+        })?;
         // The first child need not wait for the trial of cgroups.
         tokio::task::spawn_blocking(move || ground.base().is_ok());
         tokio::spawn(manager.recover());

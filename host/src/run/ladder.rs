@@ -219,7 +219,7 @@ impl Supervisor {
     /// Goes on calling the component until what is waited for has come, the time is over, or the component is gone.
     async fn pump(&mut self, until: Instant, what: Until, last: &mut Last) {
         let latest = until;
-        let mut looked = Instant::now() - BUSY_AT_STOP;
+        let mut looked = None;
         loop {
             // The drain has its own time: what was written before the end counts, however short the grace.
             let until = self.hurry.filter(|_| what != Until::Finished).map_or(latest, |hurry| latest.min(hurry));
@@ -235,7 +235,7 @@ impl Supervisor {
                 self.next_call();
             }
             let wake = match &self.call {
-                Some(call) => until.min((call.since + BUSY_AT_STOP).max(looked + BUSY_AT_STOP)),
+                Some(call) => until.min(looked.unwrap_or(call.since).max(call.since) + BUSY_AT_STOP),
                 None if finished || !self.may_call() => until,
                 None => self.next_poll().map_or(until, |poll| until.min(poll)),
             };
@@ -279,7 +279,7 @@ impl Supervisor {
                 () = tree.empty(), if finished && !empty => {}
                 () = sleep_until(Some(wake)) => {
                     let now = Instant::now();
-                    looked = now;
+                    looked = Some(now);
                     let in_the_host = self.instance.as_ref().is_some_and(|instance| instance.is_in_the_host());
                     if let Some(call) = &self.call && now >= call.since + BUSY_AT_STOP && !in_the_host {
                         last.fault = Some(Fault::new(code::BACKEND_BLOCKED, "the component was in a call when it was to stop"));

@@ -185,8 +185,7 @@ impl Manager {
 
     /// Forgets a run that has ended, unless memory is all that knows it, or it has not ended here.
     pub(super) fn retire(&self, live: &Arc<Live>) {
-        if !live.is_parked()
-            && live.with_view(|view| view.durable) {
+        if !live.is_parked() && live.with_view(|view| view.durable) {
             self.inner.live.write().unwrap_or_else(PoisonError::into_inner).remove(&live.id);
         }
     }

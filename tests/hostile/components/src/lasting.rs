@@ -2,8 +2,8 @@
 
 use crate::bindings::falconer::backend::process::{self, Child};
 use crate::bindings::falconer::backend::types::{
-    Choice, CommandStart, Completion, Event, Failure, ItemStatus, Job, Next, Outcome, OutputKind, Question, QuestionKind, Received, RemoteProof,
-    Step, Stopped,
+    Choice, CommandStart, Completion, Event, Failure, ItemStatus, Job, Next, Outcome, OutputKind, Question, QuestionKind, Received,
+    RemoteProof, Step, Stopped,
 };
 use crate::config::{Config, Mode};
 use crate::events::{finished, native, output};
