@@ -91,7 +91,7 @@ fn defaults_come_from_home_alone() {
 }
 
 /// What an agent inside a run does: it starts `falconer mcp`, says hello and spawns a run; then it waits.
-fn nested(host: &Host, request: &Value) -> String {
+pub fn nested(host: &Host, request: &Value) -> String {
     let hello = json!({ "jsonrpc": "2.0", "id": 1, "method": "initialize", "params": {
         "protocolVersion": "2025-11-25", "capabilities": {}, "clientInfo": { "name": "nested", "version": "1" } } });
     let ready = json!({ "jsonrpc": "2.0", "method": "notifications/initialized" });

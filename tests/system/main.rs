@@ -35,6 +35,7 @@ mod plugins_dir;
 mod processes;
 mod questions;
 mod real_client;
+mod recover;
 mod restart;
 mod runs;
 mod sessions;

@@ -118,6 +118,12 @@ impl Instance {
         self.call("plan", |to| Call::Plan(job, to)).await
     }
 
+    /// Whether the call in hand is in the host, which starts a child for it.
+    #[must_use]
+    pub fn is_in_the_host(&self) -> bool {
+        self.news.is_at_work()
+    }
+
     /// Waits until an armed source has news.
     pub async fn news(&self) {
         self.news.heard().await;

@@ -83,8 +83,8 @@ pub struct Setup {
     pub workspaces: Vec<Utf8PathBuf>,
     /// The run's working directory.
     pub cwd: Option<Utf8PathBuf>,
-    /// What the client's hello brought.
-    pub client_env: Arc<BTreeMap<String, String>>,
+    /// What the client's hello brought; for a run of an earlier host, what the clients of this one did.
+    pub client_env: ClientEnv,
     /// Where its processes are.
     pub tree: Tree,
     /// Where large values go.
@@ -142,18 +142,48 @@ impl Sealed {
     }
 }
 
-impl Setup {
-    /// The value of a granted variable; none: the client did not bring it.
-    fn value_of<'a>(&'a self, name: &str, source: &'a EnvSource) -> Option<&'a str> {
-        match source {
-            EnvSource::Client => self.client_env.get(name).map(String::as_str),
-            EnvSource::Value(value) => Some(value),
+/// The values of the environment names that the configuration lists, as clients brought them. Cheap to clone; all clones are the
+/// same list. In memory only.
+#[derive(Debug, Clone, Default)]
+pub struct ClientEnv(Arc<std::sync::RwLock<BTreeMap<String, String>>>);
+
+impl ClientEnv {
+    /// These values.
+    #[must_use]
+    pub fn of(values: &BTreeMap<String, String>) -> Self {
+        Self(Arc::new(std::sync::RwLock::new(values.clone())))
+    }
+
+    /// Adds some; a newer value takes the place of an older one.
+    pub fn add(&self, values: &BTreeMap<String, String>) {
+        if !values.is_empty() {
+            let mut known = self.0.write().unwrap_or_else(std::sync::PoisonError::into_inner);
+            known.extend(values.iter().map(|(name, value)| (name.clone(), value.clone())));
         }
     }
 
+    fn get(&self, name: &str) -> Option<String> {
+        self.0.read().unwrap_or_else(std::sync::PoisonError::into_inner).get(name).cloned()
+    }
+}
+
+impl Setup {
+    /// The value of a granted variable; none: the client did not bring it.
+    fn value_of(&self, name: &str, source: &EnvSource) -> Option<String> {
+        let value = match source {
+            EnvSource::Client => self.client_env.get(name),
+            EnvSource::Value(value) => Some(value.clone()),
+        };
+        // It may have come after the run began.
+        if let Some(value) = value.as_ref().filter(|_| grant::is_credential(name)) {
+            self.log.secrets().hide(value.as_bytes());
+        }
+        value
+    }
+
     /// `PATH` of children whose backend sets no other, and of secrets' commands.
-    fn path(&self) -> &str {
-        self.grant.env.get("PATH").and_then(|source| self.value_of("PATH", source)).unwrap_or(DEFAULT_PATH)
+    fn path(&self) -> String {
+        self.grant.env.get("PATH").and_then(|source| self.value_of("PATH", source)).unwrap_or_else(|| DEFAULT_PATH.to_owned())
     }
 }
 
@@ -197,9 +227,8 @@ impl Host {
     pub fn new(setup: Setup) -> (Self, News) {
         let news = News::default();
         for (name, source) in setup.grant.env.iter().filter(|(name, _)| grant::is_credential(name)) {
-            if let Some(value) = setup.value_of(name, source) {
-                setup.log.secrets().hide(value.as_bytes());
-            }
+            // Whatever is got is hidden.
+            let _ = setup.value_of(name, source);
         }
         let secrets = secret::Secrets::gather(&setup, &news);
         let log = setup.log.clone();

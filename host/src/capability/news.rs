@@ -12,18 +12,44 @@ use std::task::{Context, Poll, Wake, Waker};
 
 use tokio::sync::Notify;
 
-/// Rings when an armed source has news. Cheap to clone.
+/// Rings when an armed source has news, and says whether the host is at work in the component's call. Cheap to clone.
 #[derive(Debug, Clone, Default)]
-pub struct News(Arc<Notify>);
+pub struct News(Arc<Shared>);
+
+#[derive(Debug, Default)]
+struct Shared {
+    bell: Notify,
+    at_work: AtomicBool,
+}
+
+/// The host is at work for the component until this is dropped.
+#[derive(Debug)]
+pub struct AtWork(News);
+
+impl Drop for AtWork {
+    fn drop(&mut self) {
+        self.0.0.at_work.store(false, Ordering::Release);
+    }
+}
 
 impl News {
     /// Waits for the next ring; rings that came meanwhile count as one. One listener at a time.
     pub async fn heard(&self) {
-        self.0.notified().await;
+        self.0.bell.notified().await;
     }
     /// Rings.
     pub fn ring(&self) {
-        self.0.notify_one();
+        self.0.bell.notify_one();
+    }
+    /// The component's call is in the host from now on, where it takes time that is not the component's own.
+    pub fn work(&self) -> AtWork {
+        self.0.at_work.store(true, Ordering::Release);
+        AtWork(self.clone())
+    }
+    /// Whether the component's call is in the host.
+    #[must_use]
+    pub fn is_at_work(&self) -> bool {
+        self.0.at_work.load(Ordering::Acquire)
     }
 }
 

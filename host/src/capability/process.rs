@@ -324,6 +324,7 @@ impl wit::Host for Host {
         let label = options.label.clone();
         let asked = shown(&options);
         let program = options.program.clone();
+        let _work = granted.news.work();
         let (child, own) = match granted.start(options, open).await {
             Ok(started) => started,
             Err(refusal) => {

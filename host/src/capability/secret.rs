@@ -19,7 +19,7 @@ use tokio::sync::watch;
 
 use super::news::{Bell, News};
 use super::redact::MIN_SECRET;
-use super::{Host, Setup, limits};
+use super::{ClientEnv, Host, RunLog, Setup, limits};
 use crate::config::SecretSource;
 use crate::contract::falconer::backend::secret;
 use crate::tree::{Exit, Plan, Tree, control, register};
@@ -51,6 +51,36 @@ pub struct Secrets {
 struct Slot {
     value: watch::Sender<Value>,
     bell: Bell,
+    /// The variable of the client's that it comes from, if it does: a client may bring it later.
+    variable: Option<Variable>,
+}
+
+struct Variable {
+    name: String,
+    env: ClientEnv,
+    log: RunLog,
+}
+
+impl Variable {
+    fn value(&self) -> Result<Option<Arc<[u8]>>, String> {
+        match self.env.get(&self.name) {
+            Some(value) => checked(value.into_bytes()),
+            None => Err(format!("the client brought no {}", self.name)),
+        }
+    }
+}
+
+impl Slot {
+    /// Looks again where a client had not brought it.
+    fn look_again(&self) {
+        if let Some(variable) = &self.variable
+            && matches!(*self.value.borrow(), Value::Missing(_))
+            && let Ok(Some(bytes)) = variable.value()
+        {
+            variable.log.secrets().hide(&bytes);
+            self.value.send_replace(Value::Ready(bytes));
+        }
+    }
 }
 
 impl Secrets {
@@ -58,13 +88,14 @@ impl Secrets {
     pub fn gather(setup: &Setup, news: &News) -> Self {
         let mut slots = BTreeMap::new();
         for (name, source) in &setup.grant.secrets {
-            let value = match source {
-                SecretSource::Env(variable) => match setup.client_env.get(variable) {
-                    Some(value) => checked(value.as_bytes().to_vec()),
-                    None => Err(format!("the client brought no {variable}")),
-                },
-                SecretSource::File(file) => from_file(file).and_then(checked),
-                SecretSource::Command(_) => Ok(None),
+            let variable = match source {
+                SecretSource::Env(name) => Some(Variable { name: name.clone(), env: setup.client_env.clone(), log: setup.log.clone() }),
+                SecretSource::File(_) | SecretSource::Command(_) => None,
+            };
+            let value = match (source, &variable) {
+                (_, Some(variable)) => variable.value(),
+                (SecretSource::File(file), _) => from_file(file).and_then(checked),
+                (SecretSource::Command(_) | SecretSource::Env(_), _) => Ok(None),
             };
             let value = match value {
                 Ok(Some(bytes)) => {
@@ -74,7 +105,7 @@ impl Secrets {
                 Ok(None) => Value::Fetching,
                 Err(why) => Value::Missing(why),
             };
-            let slot = Arc::new(Slot { value: watch::Sender::new(value), bell: Bell::new(news) });
+            let slot = Arc::new(Slot { value: watch::Sender::new(value), bell: Bell::new(news), variable });
             if let SecretSource::Command(command) = source {
                 setup.tree.handle().spawn(fetch(Arc::clone(&slot), name.clone(), Fetch::new(setup, command)));
             }
@@ -87,6 +118,7 @@ impl Secrets {
     /// the source is armed.
     pub fn available(&self, name: &str) -> bool {
         let Some(slot) = self.slots.get(name) else { return false };
+        slot.look_again();
         if matches!(*slot.value.borrow(), Value::Fetching) {
             let _: Poll<()> = slot.bell.arm(|_| Poll::Pending);
         }
@@ -99,7 +131,9 @@ impl Secrets {
 
     /// The value, for a child; waits a little for one that is being fetched. None: not granted.
     pub async fn value(&self, name: &str) -> Option<Result<Arc<[u8]>, String>> {
-        let mut value = self.slots.get(name)?.value.subscribe();
+        let slot = self.slots.get(name)?;
+        slot.look_again();
+        let mut value = slot.value.subscribe();
         if matches!(*value.borrow(), Value::Fetching) {
             // On the serving runtime: the guests' has no clock of its own.
             let fetched = self.runtime.spawn(async move {
@@ -170,7 +204,7 @@ fn trim_line_end(bytes: &mut Vec<u8>) {
 /// What a secret's command needs.
 struct Fetch {
     tree: Tree,
-    log: super::RunLog,
+    log: RunLog,
     command: Vec<String>,
     path: String,
     env: Vec<(std::ffi::OsString, std::ffi::OsString)>,
@@ -185,13 +219,13 @@ impl Fetch {
             env.extend(std::env::var(name).ok().map(|value| (name.to_owned(), value)));
         }
         let granted = setup.grant.env.iter();
-        env.extend(granted.filter_map(|(name, source)| Some((name.clone(), setup.value_of(name, source)?.to_owned()))));
-        env.insert("PATH".into(), setup.path().to_owned());
+        env.extend(granted.filter_map(|(name, source)| Some((name.clone(), setup.value_of(name, source)?))));
+        env.insert("PATH".into(), setup.path());
         Self {
             tree: setup.tree.clone(),
             log: setup.log.clone(),
             command: command.to_vec(),
-            path: setup.path().to_owned(),
+            path: setup.path(),
             env: env.into_iter().map(|(name, value)| (name.into(), value.into())).collect(),
         }
     }

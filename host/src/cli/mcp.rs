@@ -53,7 +53,9 @@ pub(super) fn face() -> Face {
 pub(super) fn scratch(mut overrides: Overrides) -> Result<(Scratch, Arc<Config>), ScratchError> {
     let scratch = Scratch::new().map_err(ScratchError::Fault)?;
     overrides.data_dir = Some(scratch.path().to_owned());
-    let config = Config::read(&overrides).map_err(ScratchError::Config)?;
+    let mut config = Config::read(&overrides).map_err(ScratchError::Config)?;
+    // Not part of the digest: who connects reads the same configuration.
+    config.scratch = true;
     Ok((scratch, Arc::new(config)))
 }
 

@@ -49,6 +49,9 @@ pub struct Config {
     /// SHA-256 of all that follows, in hex: two processes with the same digest mean the same configuration.
     #[serde(skip)]
     pub digest: String,
+    /// The data directory is removed at the end of the host: nothing can be left in it for a next one.
+    #[serde(skip)]
+    pub scratch: bool,
     /// The home directory that `~` means.
     pub home: Utf8PathBuf,
     /// Where the ledger and the socket are.

@@ -109,6 +109,7 @@ fn top(reading: &Reading<'_>, table: &DeTable<'_>, overrides: &Overrides) -> Res
     let mut config = Config {
         file: reading.file.map(Utf8Path::to_owned),
         digest: String::new(),
+        scratch: false,
         home: reading.home.to_owned(),
         data_dir,
         plugins_dir,

@@ -95,8 +95,15 @@ impl Host {
             GroundError::System(_) => Fault::new(super::code::BAD_DATA_DIR, format!("data directory {}: {error}", config.data_dir)),
         })?;
         crate::far::scratch::clear(&config.data_dir);
-        let manager =
-            Manager::new(Parts { policy, ledger, artifacts, registry: registry.clone(), logs_dir: places.logs, ground: ground.clone() })?;
+        let manager = Manager::new(Parts {
+            policy,
+            ledger,
+            artifacts,
+            registry: registry.clone(),
+            logs_dir: places.logs,
+            ground: ground.clone(),
+            scratch: config.scratch,
+        })?;
         // The first child need not wait for the trial of cgroups.
         tokio::task::spawn_blocking(move || ground.base().is_ok());
         tokio::spawn(manager.recover());
@@ -125,6 +132,7 @@ impl Service for Host {
     }
 
     fn serve(&self, mut session: Session) -> BoxFuture<'static, ()> {
+        self.manager.greet(&session.caller);
         if !self.warm.load(Ordering::Relaxed) {
             let (warm, registry) = (Arc::clone(&self.warm), self.registry.clone());
             let first = move || {

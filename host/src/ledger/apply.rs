@@ -116,6 +116,7 @@ impl Changes<'_> {
                 Op::AppendEvents(events) => self.append(events)?,
                 Op::PutArtifacts(artifacts) => self.put_artifacts(artifacts)?,
                 Op::PutCheckpoint { run, bytes } => self.put_checkpoint(*run, bytes)?,
+                Op::PutDigest { run, digest } => self.put_digest(*run, digest)?,
                 Op::PutSession(session) => self.put_session(session)?,
                 Op::PutMessage(message) => self.put_message(message)?,
                 Op::PutKey(key) => self.put_key(key)?,
@@ -127,6 +128,9 @@ impl Changes<'_> {
                 && head.ended.as_deref() != event.strip_prefix("run_")
             {
                 return Err(LedgerError::TornEnd(*run).into());
+            }
+            if head.ended.is_some() && !head.ended_before {
+                self.conn.prepare_cached("DELETE FROM checkpoints WHERE run = ?1")?.execute([head.n])?;
             }
             if head.stored_seq != head.last_seq {
                 self.conn.prepare_cached("UPDATE runs SET last_seq = ?2 WHERE n = ?1")?.execute(params![head.n, signed(head.last_seq)])?;
@@ -283,6 +287,12 @@ impl Changes<'_> {
         self.conn
             .prepare_cached("INSERT INTO checkpoints (run, bytes) VALUES (?1, ?2) ON CONFLICT (run) DO UPDATE SET bytes = excluded.bytes")?
             .execute(params![self.staged[at].1.n, bytes])?;
+        Ok(())
+    }
+
+    fn put_digest(&mut self, run: RunId, digest: &str) -> Result<(), Failure> {
+        let at = self.head(run)?;
+        self.conn.prepare_cached("UPDATE runs SET digest = ?2 WHERE n = ?1")?.execute(params![self.staged[at].1.n, digest])?;
         Ok(())
     }
 

@@ -159,7 +159,7 @@ fn weigh(work: &Work) -> u32 {
             Op::AppendEvents(events) => events.iter().map(|event| ROW_WEIGHT + event.data.len()).sum(),
             Op::PutArtifacts(artifacts) => artifacts.iter().map(|artifact| ROW_WEIGHT + artifact.pointer.len()).sum(),
             Op::PutCheckpoint { bytes, .. } => ROW_WEIGHT + bytes.len(),
-            Op::PutSession(_) => ROW_WEIGHT,
+            Op::PutDigest { .. } | Op::PutSession(_) => ROW_WEIGHT,
             Op::PutMessage(message) => ROW_WEIGHT + message.text.len() + len(&message.metadata),
             Op::PutKey(key) => ROW_WEIGHT + key.key.len() + key.outcome.len(),
             Op::PutDecisions(rows) => rows.iter().map(|row| ROW_WEIGHT + row.rule.len() + len(&row.command)).sum(),

@@ -192,12 +192,19 @@ pub enum Op {
     AppendEvents(Vec<EventRow>),
     /// Fields of those events.
     PutArtifacts(Vec<ArtifactRow>),
-    /// The last checkpoint of a run; at most 64 KiB.
+    /// The last checkpoint of a run; it is removed with the run's end.
     PutCheckpoint {
         /// Which run.
         run: RunId,
-        /// The backend's bytes.
+        /// The backend's bytes (at most 64 KiB), and where the host was then.
         bytes: Vec<u8>,
+    },
+    /// A run is taken up by another build of its backend.
+    PutDigest {
+        /// Which run.
+        run: RunId,
+        /// SHA-256 of the component, in hex.
+        digest: String,
     },
     /// A new or changed session. A name that belongs to another session fails the commit with `NameTaken`. Of a known
     /// session, a name or native id that is not given stays as it is: two runs may write it at once.

@@ -13,8 +13,9 @@ use super::decision::Matter;
 use super::limits::HeldBy;
 use super::live::{Control, Live};
 use super::places::Held;
+use super::revive::Resumed;
 use crate::backend::Backend;
-use crate::capability::{FarEnd, Grant, RunLog};
+use crate::capability::{ClientEnv, FarEnd, Grant, RunLog};
 use crate::config;
 use crate::contract::falconer::backend::types as wit;
 use crate::fault::Fault;
@@ -55,9 +56,11 @@ pub struct Assignment {
     /// Directories besides the grant's: the client's own.
     pub workspaces: Vec<Utf8PathBuf>,
     /// What the client's hello brought.
-    pub client_env: Arc<BTreeMap<String, String>>,
+    pub client_env: ClientEnv,
     /// Inputs that came with the message, by blob id.
     pub inputs: BTreeMap<String, Utf8PathBuf>,
+    /// What an earlier host left of it; none: it begins.
+    pub resumed: Option<Resumed>,
     /// The job; its session is filled in when its turn comes.
     pub job: wit::Job,
     /// What the structured answer must fit.

@@ -22,7 +22,8 @@ use crate::contract::falconer::backend::types as wit;
 use crate::fault::{Fault, code};
 use crate::tree::{Left, Seen, Verdict};
 
-/// A call that has been in hand for so long when the run is to stop counts as a spin and is cut.
+/// A call that has been in hand for so long when the run is to stop counts as a spin and is cut; one for which the host starts a child
+/// has the time of its rung.
 const BUSY_AT_STOP: Duration = Duration::from_millis(25);
 
 /// How long the store may take to go once it was cut.
@@ -58,12 +59,17 @@ pub(super) async fn never_started(mut record: Record, wish: &StopWish) {
     }
 }
 
-/// Ends a run whose turn cannot come any more.
-pub(super) async fn turned_away(mut record: Record, error: Fault) {
+/// Ends a run whose turn cannot come any more; one that had `begun` in an earlier life is lost then.
+pub(super) async fn turned_away(mut record: Record, error: Fault, begun: bool) {
     let mut receipt = Receipt::begun("host", Cause::Finished, Some(error.message.clone()));
     receipt.component = Some(ComponentEnd::NeverStarted);
     receipt.proof = Some(Proof::NoProcesses);
-    record.end(Ending::Failed { error, partial: Completion::default(), receipt }).await;
+    if begun {
+        record.close_items();
+        record.end(Ending::Lost { error, partial: Completion::default(), receipt: Some(receipt) }).await;
+    } else {
+        record.end(Ending::Failed { error, partial: Completion::default(), receipt }).await;
+    }
     record.submit().await;
     if let Err(fault) = record.settled().await {
         tracing::error!(run = %record.run(), %fault, "the end of a run is not on disk");
@@ -92,8 +98,17 @@ impl Supervisor {
                 (cause, "host".to_owned(), Some(fault.message.clone()), None, Some(fault))
             }
             Finish::Fault(cause, fault) => (cause, "host".to_owned(), Some(fault.message.clone()), None, Some(fault)),
+            // That is [`Supervisor::park`]; a stop is what is left otherwise.
+            Finish::Park => (Cause::Shutdown, "host".to_owned(), None, None, None),
         };
         let mut receipt = Receipt::begun(by, cause, reason);
+        let mut asked = began;
+        // A stop that an earlier host began.
+        if let State::Cancelling { receipt: begun } = self.record.state() {
+            let before = u64::try_from(receipt.asked_at.0 - begun.asked_at.0).unwrap_or(0);
+            asked = began.checked_sub(Duration::from_millis(before)).unwrap_or(began);
+            receipt.asked_at = begun.asked_at;
+        }
         let children = self.live.close_children();
         for child in &children {
             let reason = Some(format!("its parent {} ends", self.live.id));
@@ -111,10 +126,11 @@ impl Supervisor {
         self.live.doom_by(began + if is_over { terminate } else { ask + terminate });
         let asks = !is_over && self.instance.is_some() && !ask.is_zero();
         if asks {
-            step(&mut receipt, began, Rung::Ask);
+            step(&mut receipt, asked, Rung::Ask);
         }
         if cause != Cause::Finished {
-            self.announce(&receipt);
+            self.record.outline.stopping.clone_from(&fault);
+            announce(&mut self.record, &receipt);
             // Nobody's answer counts from here on; the backend is asked to end instead.
             self.close_questions(Closed::Cancelled);
         }
@@ -127,7 +143,7 @@ impl Supervisor {
             self.record.submit().await;
         }
         if self.tree.is_alive() && !terminate.is_zero() {
-            step(&mut receipt, began, Rung::Terminate);
+            step(&mut receipt, asked, Rung::Terminate);
             self.show(&receipt).await;
             self.tree.terminate().await;
             self.pump(Instant::now() + terminate, Until::FinishedAndEmpty, &mut last).await;
@@ -135,16 +151,16 @@ impl Supervisor {
         // Also where nothing known is alive: it looks for what is marked, and nothing is started any more.
         self.tree.kill().await;
         if let Some(at) = self.tree.killed().at {
-            let after = Instant::from_std(at).saturating_duration_since(began);
+            let after = Instant::from_std(at).saturating_duration_since(asked);
             receipt.rungs.push(Step { rung: Rung::Kill, after_ms: millis(after) });
         }
         if self.instance.is_some() && last.outcome.is_none() && last.fault.is_none() {
-            step(&mut receipt, began, Rung::Drain);
+            step(&mut receipt, asked, Rung::Drain);
             self.poll_due = true;
             self.pump(Instant::now() + self.stop.drain, Until::Finished, &mut last).await;
         }
-        receipt.component = Some(self.cut(&mut receipt, began).await);
-        step(&mut receipt, began, Rung::Prove);
+        receipt.component = Some(self.cut(&mut receipt, asked).await);
+        step(&mut receipt, asked, Rung::Prove);
         let verdict = self.tree.prove(self.stop.prove).await;
         let killed = self.tree.killed();
         receipt.killed = killed.named.into_iter().map(seen).collect();
@@ -183,20 +199,6 @@ impl Supervisor {
         .retryable()
     }
 
-    /// Tells that the run is being stopped. It is submitted by whatever waits first.
-    fn announce(&mut self, receipt: &Receipt) {
-        if matches!(self.record.state(), State::Cancelling { .. } | State::Ended(_)) {
-            return;
-        }
-        let mut tell = Map::new();
-        tell.insert("cause".into(), serde_json::to_value(receipt.cause).unwrap_or_default());
-        tell.insert("by".into(), receipt.asked_by.clone().into());
-        if let Some(reason) = &receipt.reason {
-            tell.insert("reason".into(), super::inert::inert(reason.clone()).into());
-        }
-        self.record.enter(State::Cancelling { receipt: receipt.clone() }, tell);
-    }
-
     /// Shows the receipt so far, to those who ask while the stop goes on.
     async fn show(&mut self, receipt: &Receipt) {
         if matches!(self.record.state(), State::Cancelling { .. }) {
@@ -217,6 +219,7 @@ impl Supervisor {
     /// Goes on calling the component until what is waited for has come, the time is over, or the component is gone.
     async fn pump(&mut self, until: Instant, what: Until, last: &mut Last) {
         let latest = until;
+        let mut looked = None;
         loop {
             // The drain has its own time: what was written before the end counts, however short the grace.
             let until = self.hurry.filter(|_| what != Until::Finished).map_or(latest, |hurry| latest.min(hurry));
@@ -232,7 +235,7 @@ impl Supervisor {
                 self.next_call();
             }
             let wake = match &self.call {
-                Some(call) => until.min(call.since + BUSY_AT_STOP),
+                Some(call) => until.min(looked.unwrap_or(call.since).max(call.since) + BUSY_AT_STOP),
                 None if finished || !self.may_call() => until,
                 None => self.next_poll().map_or(until, |poll| until.min(poll)),
             };
@@ -260,11 +263,11 @@ impl Supervisor {
                 }
                 Some(control) = self.ear.recv() => match control {
                     // Whoever asks again may only shorten the time.
-                    Control::Stop(StopWish { grace: Some(grace), .. }) => {
+                    Control::Stop(StopWish { grace: Some(grace), .. }) | Control::Park(StopWish { grace: Some(grace), .. }) => {
                         let sooner = Instant::now() + grace;
                         self.hurry = Some(self.hurry.map_or(sooner, |hurry| hurry.min(sooner)));
                     }
-                    Control::Stop(_) => {}
+                    Control::Stop(_) | Control::Park(_) => {}
                     Control::Answer(answer, reply) => {
                         let _ = reply.send(Err(self.too_late(&answer.question_id)));
                     }
@@ -276,7 +279,9 @@ impl Supervisor {
                 () = tree.empty(), if finished && !empty => {}
                 () = sleep_until(Some(wake)) => {
                     let now = Instant::now();
-                    if let Some(call) = &self.call && now >= call.since + BUSY_AT_STOP {
+                    looked = Some(now);
+                    let in_the_host = self.instance.as_ref().is_some_and(|instance| instance.is_in_the_host());
+                    if let Some(call) = &self.call && now >= call.since + BUSY_AT_STOP && !in_the_host {
                         last.fault = Some(Fault::new(code::BACKEND_BLOCKED, "the component was in a call when it was to stop"));
                         if let Some(instance) = &self.instance {
                             instance.cut();
@@ -332,6 +337,11 @@ impl Supervisor {
         let proven = !matches!(verdict, Verdict::Unverified { .. });
         enter(&mut receipt, verdict);
         let partial_text = self.record.last_message().map(str::to_owned);
+        if last.outcome.is_none() && self.outlives_the_host() {
+            let why = fault.as_ref().or(last.fault.as_ref()).map(|fault| format!(": {}", fault.message)).unwrap_or_default();
+            let detail = Some(format!("the backend did not come to say what became of it{why}"));
+            receipt.far_end = Some(FarEnd { state: "unknown".into(), detail });
+        }
         let ending = conclude(cause, fault, last, receipt, partial_text, self.output_schema.as_ref());
         self.record.end(ending).await;
         self.record.submit().await;
@@ -342,6 +352,20 @@ impl Supervisor {
         }
         self.live.release();
     }
+}
+
+/// Tells that the run is being stopped. It is submitted by whatever waits first.
+pub(super) fn announce(record: &mut Record, receipt: &Receipt) {
+    if matches!(record.state(), State::Cancelling { .. } | State::Ended(_)) {
+        return;
+    }
+    let mut tell = Map::new();
+    tell.insert("cause".into(), serde_json::to_value(receipt.cause).unwrap_or_default());
+    tell.insert("by".into(), receipt.asked_by.clone().into());
+    if let Some(reason) = &receipt.reason {
+        tell.insert("reason".into(), super::inert::inert(reason.clone()).into());
+    }
+    record.enter(State::Cancelling { receipt: receipt.clone() }, tell);
 }
 
 fn step(receipt: &mut Receipt, began: Instant, rung: Rung) {
@@ -468,6 +492,17 @@ pub fn left_behind(status: Status, left: Left) -> Ending {
     take(&mut receipt, left);
     let error = Fault::new(code::HOST_LOST, "the host ended while the run was alive; how it went on is not known")
         .hint("look at what it did; continue_run carries a session on where the backend can");
+    Ending::Lost { error, partial: Completion::default(), receipt: Some(receipt) }
+}
+
+/// What a run ends as that an earlier host left behind with a checkpoint, and that cannot be taken up any more.
+#[must_use]
+pub fn not_taken_up(fault: Fault, left: Left) -> Ending {
+    let mut receipt = Receipt::begun("host", Cause::Recovery, Some("the host ended while the run was alive".into()));
+    receipt.component = Some(ComponentEnd::Dropped);
+    take(&mut receipt, left);
+    let message = format!("after a restart of the host the run cannot be taken up again: {}", fault.message);
+    let error = Fault { message, retryable: false, ..fault };
     Ending::Lost { error, partial: Completion::default(), receipt: Some(receipt) }
 }
 

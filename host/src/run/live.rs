@@ -37,6 +37,16 @@ pub struct Outline {
     pub receipt: Option<Receipt>,
     /// Its limits, and who set them.
     pub limits: Option<Value>,
+    /// While it is being stopped for a fault: which. For whoever takes the stop up after a restart.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub stopping: Option<Fault>,
+    /// Of what it told up to this event, no process lives any more: that was proven.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub proven: u64,
+}
+
+fn is_zero(seq: &u64) -> bool {
+    *seq == 0
 }
 
 /// What is committed of a live run.
@@ -79,6 +89,8 @@ pub struct StopWish {
 pub enum Control {
     /// Stop. A second wish changes nothing.
     Stop(StopWish),
+    /// The host ends: leave the run to the next host if it has a checkpoint, else stop it.
+    Park(StopWish),
     /// Answer a question; once. The reply comes when the answer is durable.
     Answer(Box<Answer>, oneshot::Sender<Result<Status, Fault>>),
     /// Say something while it runs. The reply comes when the backend has taken it, or refused to.
@@ -111,6 +123,8 @@ pub struct Live {
     children: Mutex<Children>,
     /// Its processes, from its turn on, and how long asking and terminating take where nobody says otherwise.
     tree: OnceLock<(Tree, Duration)>,
+    /// It was left to the next host: nothing more comes of it here.
+    parked: watch::Sender<bool>,
     /// When its processes are to be dead at the latest; none: it is not being stopped.
     doom: watch::Sender<Option<Instant>>,
     /// Held while something is said to it with a request key, so that a retry waits for what the first call leaves.
@@ -142,6 +156,7 @@ impl Live {
             view: RwLock::new(View { outline: serde_json::from_str(&row.state).unwrap_or_default(), row, durable: true }),
             children: Mutex::default(),
             tree: OnceLock::new(),
+            parked: watch::Sender::new(false),
             doom: watch::Sender::new(None),
             saying: tokio::sync::Mutex::default(),
             permits: Mutex::default(),
@@ -185,11 +200,32 @@ impl Live {
 
     /// Asks its supervisor to stop it. Nothing happens when it has ended.
     pub fn stop(&self, wish: StopWish) {
+        self.dooming(&wish);
+        let _ = self.control.send(Control::Stop(wish));
+    }
+
+    /// Asks its supervisor to leave it to the next host, or, where no other could go on with it, to stop it.
+    pub fn park(&self, wish: StopWish) {
+        self.dooming(&wish);
+        let _ = self.control.send(Control::Park(wish));
+    }
+
+    fn dooming(&self, wish: &StopWish) {
         // Before its turn there is nothing to kill.
         if let Some((_, usual)) = self.tree.get() {
             self.doom_by(Instant::now() + wish.grace.unwrap_or(*usual));
         }
-        let _ = self.control.send(Control::Stop(wish));
+    }
+
+    /// It is left to the next host.
+    pub(super) fn set_parked(&self) {
+        self.parked.send_replace(true);
+    }
+
+    /// Whether it was left to the next host.
+    #[must_use]
+    pub fn is_parked(&self) -> bool {
+        *self.parked.borrow()
     }
 
     /// Its processes are to be dead by then. That may be said again: what is sooner counts.
@@ -249,6 +285,15 @@ impl Live {
     /// Waits until it has ended.
     pub async fn ended(&self) {
         let _ = self.follow().wait_for(|progress| progress.ended).await;
+    }
+
+    /// Waits until it has ended, or was left to the next host.
+    pub async fn ended_or_parked(&self) {
+        let mut parked = self.parked.subscribe();
+        tokio::select! {
+            () = self.ended() => {}
+            _ = parked.wait_for(|parked| *parked) => {}
+        }
     }
 
     /// Remembers a run that was started from inside this one. False: this one is ending already.

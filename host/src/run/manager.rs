@@ -17,6 +17,7 @@ use super::receipt::Cause;
 use super::record::ledger_fault;
 use super::status::Status;
 use crate::backend::Registry;
+use crate::capability::ClientEnv;
 use crate::fault::{Fault, code};
 use crate::id::{GroupId, RunId, SessionId};
 use crate::ledger::artifact::Artifacts;
@@ -54,6 +55,8 @@ pub struct Parts {
     pub logs_dir: Utf8PathBuf,
     /// What the runs' processes stand on.
     pub ground: Ground,
+    /// The data directory is removed at the end: nothing can be left to a next host.
+    pub scratch: bool,
 }
 
 /// All runs of a host. Cheap to clone.
@@ -70,6 +73,9 @@ pub(super) struct Inner {
     pub(super) registry: Registry,
     pub(super) logs_dir: Utf8PathBuf,
     pub(super) ground: Ground,
+    scratch: bool,
+    /// What the hellos of this host's clients brought, the newest value of each name: for runs of an earlier host.
+    pub(super) brought: ClientEnv,
     live: RwLock<HashMap<RunId, Arc<Live>>>,
     /// One lock a session: a run holds it while it is alive, the others wait in line (tokio's lock is fair).
     lines: Mutex<HashMap<SessionId, Weak<tokio::sync::Mutex<()>>>>,
@@ -90,6 +96,8 @@ impl Manager {
             registry: parts.registry,
             logs_dir: parts.logs_dir,
             ground: parts.ground,
+            scratch: parts.scratch,
+            brought: ClientEnv::default(),
             live: RwLock::default(),
             lines: Mutex::default(),
             places: Places::default(),
@@ -124,7 +132,19 @@ impl Manager {
         crate::tree::mark_of(pid).into_iter().find(|run| self.find_live(*run).is_some())
     }
 
-    /// No new work; every run is stopped; the ledger is closed. Waits at most so long.
+    /// A client came: what it brought serves the runs of an earlier host too. Not what a client inside a run brings.
+    pub fn greet(&self, caller: &Caller) {
+        if caller.parent.is_none() {
+            self.inner.brought.add(&caller.env);
+        }
+    }
+
+    /// Leaves a run to the next host, where there will be one and the run can go on, and stops it else.
+    pub(super) fn park(&self, run: &Live, wish: StopWish) {
+        if self.inner.scratch { run.stop(wish) } else { run.park(wish) }
+    }
+
+    /// No new work; every run is stopped, or left to the next host; the ledger is closed. Waits at most so long.
     pub async fn shut_down(&self, within: Duration) {
         self.inner.closing.send_replace(true);
         let until = Instant::now() + within;
@@ -134,11 +154,11 @@ impl Manager {
         let runs: Vec<Arc<Live>> = self.inner.live.read().unwrap_or_else(PoisonError::into_inner).values().cloned().collect();
         for run in &runs {
             let reason = Some("the host ends".to_owned());
-            run.stop(StopWish { by: "host".into(), cause: Cause::Shutdown, reason, grace: Some(grace) });
+            self.park(run, StopWish { by: "host".into(), cause: Cause::Shutdown, reason, grace: Some(grace) });
         }
         let mut late = Vec::new();
         for run in runs {
-            if tokio::time::timeout_at(until, run.ended()).await.is_err() {
+            if tokio::time::timeout_at(until, run.ended_or_parked()).await.is_err() {
                 tracing::warn!(run = %run.id, "a run did not end in time; its processes are killed");
                 late.push(run);
             }
@@ -161,9 +181,9 @@ impl Manager {
         self.inner.live.write().unwrap_or_else(PoisonError::into_inner).remove(&run);
     }
 
-    /// Forgets a run that has ended, unless memory is all that knows it.
+    /// Forgets a run that has ended, unless memory is all that knows it, or it has not ended here.
     pub(super) fn retire(&self, live: &Arc<Live>) {
-        if live.with_view(|view| view.durable) {
+        if !live.is_parked() && live.with_view(|view| view.durable) {
             self.inner.live.write().unwrap_or_else(PoisonError::into_inner).remove(&live.id);
         }
     }

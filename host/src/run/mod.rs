@@ -1,10 +1,11 @@
 //! What a run is, and how runs are driven.
 //!
 //! [`manager`] holds all runs and offers one operation a file ([`op`]); [`supervisor`] drives one run and [`ladder`]
-//! ends it ([`step`] and [`question`] are parts of driving); [`record`] is the one writer of a run's history; [`live`] is what the rest of the host sees of a live run.
+//! ends it ([`step`] and [`question`] are parts of driving, [`revive`] of going on after a restart, with [`bookmark`]); [`record`] is the one writer of a run's history; [`live`] is what the rest of the host sees of a live run.
 //! The others are shapes: [`request`], [`view`], [`event`], [`status`], [`receipt`].
 
 mod assignment;
+mod bookmark;
 mod decision;
 pub mod event;
 mod guard;
@@ -21,6 +22,7 @@ mod question;
 pub mod receipt;
 mod record;
 pub mod request;
+mod revive;
 mod spill;
 pub mod status;
 mod step;

@@ -1,12 +1,14 @@
 //! What is open in a run's history until its end is told: commands, tools, questions. At the end the host closes what is left.
 
+use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use super::event::{Closed, EventType};
 use super::record::Record;
 
 /// What is open until its end is told.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub(super) enum ItemKind {
     Command,
     Tool,
@@ -34,6 +36,15 @@ impl Record {
     pub fn close_questions(&mut self, how: Closed) {
         for question in std::mem::take(&mut self.outline.questions) {
             let data = json!({ "question_id": question.question_id, "how": how });
+            self.push(EventType::InputResolved, data.to_string());
+            self.touched = true;
+        }
+    }
+
+    /// Takes the questions back that are open: who asked them is gone, and may ask again.
+    pub fn withdraw_questions(&mut self, reason: &str) {
+        for question in std::mem::take(&mut self.outline.questions) {
+            let data = json!({ "question_id": question.question_id, "how": Closed::Withdrawn, "reason": reason });
             self.push(EventType::InputResolved, data.to_string());
             self.touched = true;
         }

@@ -60,7 +60,9 @@ pub struct Record {
     quota: Quota,
     /// Who set the quota of bytes, where that was no limit of the backend.
     quota_by: Option<String>,
-    written: u64,
+    pub(super) written: u64,
+    /// It has a checkpoint.
+    pub(super) kept: bool,
     state: State,
     pub(super) outline: Outline,
     pub(super) update: RunUpdate,
@@ -97,6 +99,7 @@ impl Record {
             quota,
             quota_by: None,
             written: 0,
+            kept: false,
             state: State::Queued,
             outline,
             update,
@@ -314,6 +317,7 @@ impl Record {
             _ => EventType::RunLost,
         };
         self.outline.questions.clear();
+        self.outline.stopping = None;
         self.outline.result = ending.result().filter(|result| !result.is_empty()).cloned();
         self.outline.error = ending.error().cloned();
         self.outline.receipt = ending.receipt().cloned();

@@ -5,6 +5,7 @@ use std::time::Duration;
 use serde_json::json;
 use tokio::time::Instant;
 
+use super::bookmark::MAX_CHECKPOINT;
 use super::event::{Closed, EventType};
 use super::receipt::Cause;
 use super::supervisor::Supervisor;
@@ -45,11 +46,12 @@ impl Supervisor {
             }
         }
         if let Some(bytes) = step.checkpoint {
-            if bytes.len() > 64 * 1024 {
+            if bytes.len() > MAX_CHECKPOINT {
                 let message = format!("the backend sent a checkpoint of {} bytes; at most 65536 are allowed", bytes.len());
                 return Err((Cause::Component, Fault::new(code::VALUE_TOO_LARGE, message)));
             }
-            self.record.with(Op::PutCheckpoint { run: self.live.id, bytes });
+            let marks = self.translator.marks();
+            self.record.keep(&bytes, marks);
             self.must_settle = true;
         }
         self.record.submit().await;

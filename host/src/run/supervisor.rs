@@ -58,6 +58,8 @@ pub(super) enum Finish {
     Wish(StopWish),
     /// The run is at fault; the component may still live.
     Fault(Cause, Fault),
+    /// The host ends, and the next one goes on with the run.
+    Park,
 }
 
 /// Drives one run.
@@ -94,7 +96,7 @@ pub(super) struct Supervisor {
     pub(super) tokens_at: Instant,
     pub(super) hold_until: Option<Instant>,
     pub(super) last_news: Instant,
-    deadline: Instant,
+    pub(super) deadline: Instant,
     pub(super) limits: config::Limits,
     pub(super) held_by: HeldBy,
     /// What the component was allowed and refused, and whose run that is.
@@ -103,6 +105,12 @@ pub(super) struct Supervisor {
     pub(super) question_time: Duration,
     pub(super) session: SessionRow,
     pub(super) sealed: Sealed,
+    /// It was taken up from an earlier host.
+    pub(super) resumed: bool,
+    /// Why it is to be stopped, once its component knows where it was.
+    pub(super) owed: Option<Finish>,
+    /// Its backend can take a run up again.
+    pub(super) recovers: bool,
 }
 
 /// Waits for the run's turn, then drives it to its end.
@@ -110,31 +118,41 @@ pub async fn supervise(mut assignment: Assignment) {
     let quota = Quota { events: assignment.limits.events, bytes: assignment.limits.output };
     let mut record = Record::new(assignment.live.clone(), assignment.ledger.clone(), assignment.artifacts.clone(), quota);
     record.quota_is_of(assignment.held_by.output.clone());
+    if let Some(resumed) = &assignment.resumed {
+        record.go_on(resumed.state.clone(), &resumed.bookmark);
+    }
     let permits = loop {
         tokio::select! {
             biased;
-            control = assignment.ear.recv() => match control {
-                Some(Control::Stop(wish)) => return super::ladder::never_started(record, &wish).await,
-                Some(control) => refuse(control, "waits for its turn"),
-                None => return super::ladder::never_started(record, &shutdown()).await,
+            control = assignment.ear.recv() => match (control, &mut assignment.resumed) {
+                (Some(Control::Stop(wish)), Some(resumed)) => resumed.owe(&mut record, wish).await,
+                // Nothing changed since its row was written.
+                (Some(Control::Park(_)) | None, Some(_)) => return assignment.live.set_parked(),
+                (Some(Control::Stop(wish) | Control::Park(wish)), None) => return super::ladder::never_started(record, &wish).await,
+                (Some(control), _) => refuse(control, "waits for its turn"),
+                (None, None) => return super::ladder::never_started(record, &shutdown()).await,
             },
             permits = &mut assignment.turn => match permits {
                 Ok(permits) => break permits,
-                Err(fault) => return super::ladder::turned_away(record, fault).await,
+                Err(fault) => return super::ladder::turned_away(record, fault, assignment.resumed.is_some()).await,
             },
         }
     };
     assignment.live.hold(permits);
-    record.enter(State::Starting, Map::new());
-    record.submit().await;
+    if assignment.resumed.is_none() {
+        record.enter(State::Starting, Map::new());
+        record.submit().await;
+    }
     let supervisor = Supervisor::prepare(assignment, record).await;
     match supervisor {
         Ok((mut supervisor, job)) => {
             let (live, tree, stop) = (Arc::clone(&supervisor.live), supervisor.tree.clone(), supervisor.stop.clone());
             let guard = guard(&live, tree, &stop, supervisor.deadline);
             let driven = async move {
-                let finish = supervisor.drive(job).await;
-                supervisor.finish(finish).await;
+                match supervisor.drive(job).await {
+                    Finish::Park => supervisor.park().await,
+                    finish => supervisor.finish(finish).await,
+                }
             };
             tokio::select! {
                 biased;
@@ -142,6 +160,7 @@ pub async fn supervise(mut assignment: Assignment) {
                 () = guard => {}
             }
         }
+        Err((supervisor, Finish::Park)) => supervisor.park().await,
         Err((supervisor, finish)) => supervisor.finish(finish).await,
     }
 }
@@ -154,7 +173,7 @@ fn shutdown() -> StopWish {
 fn refuse(control: Control, why: &str) {
     let fault = || Fault::new(code::UNSUPPORTED, format!("the run {why}")).hint("look at it with get_run");
     match control {
-        Control::Stop(_) => {}
+        Control::Stop(_) | Control::Park(_) => {}
         Control::Answer(answer, reply) => _ = reply.send(Err(unknown(&answer.question_id))),
         Control::Steer(_, reply) => _ = reply.send(Err(fault())),
     }
@@ -164,6 +183,7 @@ impl Supervisor {
     async fn prepare(assignment: Assignment, record: Record) -> Result<(Self, wit::Job), (Self, Finish)> {
         let Assignment { live, ear, backend, grant, workspaces, client_env, inputs, mut job, output_schema, session, limits, stop, .. } =
             assignment;
+        let recovers = backend.description.as_ref().is_some_and(|said| said.abilities.contains(wit::Abilities::RECOVER));
         let tree = Tree::new(live.id, assignment.ground);
         live.plant(tree.clone(), stop.ask + stop.terminate);
         let sealed = Sealed::default();
@@ -221,7 +241,13 @@ impl Supervisor {
             question_time: assignment.question_time,
             session,
             sealed,
+            resumed: assignment.resumed.is_some(),
+            owed: None,
+            recovers,
         };
+        if let Some(resumed) = assignment.resumed {
+            supervisor.take_over(resumed);
+        }
         // The session's own id may have become known while this run waited for its turn.
         if let Ok(Some(row)) = assignment.ledger.session(supervisor.session.id) {
             supervisor.session = row;
@@ -241,19 +267,25 @@ impl Supervisor {
             return Err((supervisor, Finish::Fault(Cause::Limit, fault)));
         }
         // Making it may take seconds where it must be compiled first; a stop is heard all the same.
-        let deadline = supervisor.deadline;
+        let deadline = (!supervisor.resumed).then_some(supervisor.deadline);
         let mut making = Box::pin(Instance::new(Made { backend, host, news, log: assignment.log, limits }));
         loop {
             tokio::select! {
                 biased;
                 control = supervisor.ear.recv() => match control {
+                    // What an earlier life began elsewhere ends only with the component's help.
+                    Some(Control::Stop(wish)) if supervisor.resumed => supervisor.owe(wish).await,
                     Some(Control::Stop(wish)) => return Err((supervisor, Finish::Wish(wish))),
+                    Some(Control::Park(wish)) => {
+                        let finish = supervisor.parked(wish);
+                        return Err((supervisor, finish));
+                    }
                     // It is said when the component has started.
                     Some(Control::Steer(message, reply)) => supervisor.steer(*message, reply),
                     Some(Control::Answer(answer, reply)) => _ = reply.send(Err(supervisor.too_late(&answer.question_id))),
                     None => return Err((supervisor, Finish::Wish(shutdown()))),
                 },
-                () = sleep_until(Some(deadline)) => {
+                () = sleep_until(deadline) => {
                     let fault = supervisor.too_long();
                     return Err((supervisor, Finish::Fault(Cause::Deadline, fault)));
                 }
@@ -271,6 +303,11 @@ impl Supervisor {
     /// Calls the component until something ends the run.
     async fn drive(&mut self, job: wit::Job) -> Finish {
         self.begin(|instance| async move { Called::Start(instance.start(job).await) });
+        if self.resumed
+            && let Some(finish) = self.revive().await
+        {
+            return finish;
+        }
         loop {
             if let Some(fault) = self.record.failure() {
                 return Finish::Fault(Cause::Ledger, fault);
@@ -283,6 +320,7 @@ impl Supervisor {
                 biased;
                 control = self.ear.recv() => match control {
                     Some(Control::Stop(wish)) => return Finish::Wish(wish),
+                    Some(Control::Park(wish)) => return self.parked(wish),
                     Some(Control::Answer(answer, reply)) => self.answer(*answer, reply).await,
                     Some(Control::Steer(message, reply)) => self.steer(*message, reply),
                     None => return Finish::Wish(shutdown()),
@@ -355,7 +393,7 @@ impl Supervisor {
         [Some(self.deadline), idle, question, poll].into_iter().flatten().min()
     }
 
-    fn too_long(&self) -> Fault {
+    pub(super) fn too_long(&self) -> Fault {
         if let Some(by) = &self.held_by.wall {
             let message = format!("the run took longer than {} s, the limit of {by}", self.limits.wall.as_secs_f64());
             return Fault::new(code::DEADLINE_EXCEEDED, message).hint(theirs("wall", by));

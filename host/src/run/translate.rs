@@ -7,6 +7,7 @@ use std::collections::HashMap;
 
 use serde_json::{Map, Value, json};
 
+use super::bookmark::Mark;
 use super::event::{Choice, EventType, Question, QuestionKind};
 use crate::backend::Schema;
 use crate::clock::Millis;
@@ -218,6 +219,28 @@ impl Translator {
         }
     }
 
+    /// How far the outputs of open commands are.
+    pub(super) fn marks(&self) -> Vec<Mark> {
+        let mark = |((id, stream), at): (&(String, &'static str), &Stream)| Mark {
+            id: id.clone(),
+            stream: (*stream).to_owned(),
+            next: at.next,
+            half: at.half.clone(),
+        };
+        self.streams.iter().map(mark).collect()
+    }
+
+    /// Goes on there.
+    pub(super) fn go_on(&mut self, marks: Vec<Mark>) {
+        self.streams = marks
+            .into_iter()
+            .map(|mark| {
+                let stream = if mark.stream == "stderr" { "stderr" } else { "stdout" };
+                ((mark.id, stream), Stream { next: mark.next, half: mark.half })
+            })
+            .collect();
+    }
+
     /// A piece of output as text. A character that the pieces cut in two is given whole with the later piece.
     fn output(&mut self, chunk: wit::CommandChunk) -> Result<Vec<Meaning>, Fault> {
         if chunk.bytes.len() > MAX_CHUNK {
@@ -415,6 +438,28 @@ mod tests {
                     seen.push_str(data["text"].as_str().unwrap());
                 }
             }
+            assert_eq!(seen, "aä€😀z", "cut at {cut}");
+        }
+    }
+
+    #[test]
+    fn output_goes_on_after_a_restart_in_the_middle_of_a_character() {
+        let text = "aä€😀z".as_bytes();
+        for cut in 1..text.len() {
+            let mut before = Translator::default();
+            let mut after = Translator::default();
+            let mut seen = String::new();
+            let mut told = |translator: &mut Translator, offset: usize, piece: &[u8]| {
+                for meaning in translator.translate(chunk(offset as u64, piece), std::time::Duration::ZERO).unwrap() {
+                    let Meaning::Event(EventType::CommandOutput, data) = meaning else { panic!("{meaning:?}") };
+                    seen.push_str(data["text"].as_str().unwrap());
+                }
+            };
+            told(&mut before, 0, &text[..cut]);
+            after.go_on(before.marks());
+            let repeated = after.translate(chunk(0, &text[..cut]), std::time::Duration::ZERO).unwrap_err();
+            assert_eq!(repeated.code, code::CONTRACT_VIOLATION, "what was told is not told again");
+            told(&mut after, cut, &text[cut..]);
             assert_eq!(seen, "aä€😀z", "cut at {cut}");
         }
     }

@@ -14,6 +14,7 @@ fn configuration(room: &Room, backends: BTreeMap<String, config::Backend>) -> co
     config::Config {
         file: None,
         digest: String::new(),
+        scratch: false,
         data_dir: room.dir.join("data"),
         plugins_dir: room.dir.join("plugins"),
         path: Vec::new(),

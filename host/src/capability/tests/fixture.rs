@@ -50,7 +50,7 @@ impl Fixture {
             grant: Arc::new(grant),
             workspaces: Vec::new(),
             cwd: Some(dir.join("work")),
-            client_env: Arc::default(),
+            client_env: ClientEnv::default(),
             tree: tree.clone(),
             artifacts: Artifacts::open(&dir).unwrap(),
             inputs: Inputs::default(),

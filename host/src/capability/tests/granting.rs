@@ -50,7 +50,7 @@ async fn arguments_are_judged_whole_and_first_ones_come_first() {
 #[tokio::test]
 async fn the_environment_is_what_was_given_and_nothing_else() {
     let mut run = Fixture::with(|setup| {
-        setup.client_env = Arc::new([("CARGO_HOME".to_owned(), "/cargo".to_owned()), ("UNLISTED".to_owned(), "x".to_owned())].into());
+        setup.client_env = ClientEnv::of(&[("CARGO_HOME".to_owned(), "/cargo".to_owned()), ("UNLISTED".to_owned(), "x".to_owned())].into());
         let env = &mut grant(setup).env;
         env.insert("CARGO_HOME".into(), EnvSource::Client);
         env.insert("ABSENT".into(), EnvSource::Client);
@@ -186,7 +186,7 @@ async fn secrets_come_from_where_the_grant_says() {
     };
     let command = |script: &str| SecretSource::Command(vec!["sh".into(), "-c".into(), script.into()]);
     let mut run = Fixture::with(|setup| {
-        setup.client_env = Arc::new([("T".to_owned(), "from-the-client".to_owned())].into());
+        setup.client_env = ClientEnv::of(&[("T".to_owned(), "from-the-client".to_owned())].into());
         let secrets = &mut grant(setup).secrets;
         secrets.insert("client".into(), SecretSource::Env("T".into()));
         secrets.insert("absent".into(), SecretSource::Env("NONE".into()));

@@ -168,7 +168,7 @@ async fn what_is_left_goes_into_the_log_up_to_a_limit() {
 #[tokio::test]
 async fn secrets_are_replaced_at_any_cut() {
     let mut run = Fixture::with(|setup| {
-        setup.client_env = Arc::new([("BUILD_TOKEN".to_owned(), "hunter2-hunter2".to_owned())].into());
+        setup.client_env = ClientEnv::of(&[("BUILD_TOKEN".to_owned(), "hunter2-hunter2".to_owned())].into());
         let grant = Arc::make_mut(&mut setup.grant);
         grant.secrets.insert("token".into(), SecretSource::Env("BUILD_TOKEN".into()));
     });

@@ -83,6 +83,15 @@ async fn every_row_reads_back() {
     ledger.commit(Some(id), vec![update(id, "running")]).await.unwrap();
     assert_eq!(ledger.run(id).unwrap().unwrap().state, expected.state, "no state in an update: as it was");
 
+    // It goes with the end, and not before.
+    ledger.commit(Some(id), vec![Op::PutDigest { run: id, digest: "other".to_owned() }]).await.unwrap();
+    assert_eq!(ledger.checkpoint(id).unwrap(), Some(vec![3, 0, 4]));
+    let ended = EventRow { kind: "run_failed".to_owned(), ..event(id, 4, "notice") };
+    let last = Op::PutCheckpoint { run: id, bytes: vec![5] };
+    ledger.commit(Some(id), vec![last, update(id, "failed"), Op::AppendEvents(vec![ended])]).await.unwrap();
+    assert_eq!(ledger.checkpoint(id).unwrap(), None);
+    assert_eq!(ledger.run(id).unwrap().unwrap().digest, "other");
+
     // What is not there.
     assert_eq!(ledger.run(RunId::random()).unwrap(), None);
     assert_eq!(ledger.newest_run(SessionId::random()).unwrap(), None);

@@ -15,6 +15,7 @@ mod plan;
 mod poll;
 mod recover;
 mod reopen;
+mod resume;
 mod session;
 mod spawn;
 mod wait;

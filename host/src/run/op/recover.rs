@@ -1,4 +1,5 @@
-//! After a restart: what an earlier host left behind is found, ended, and said to be lost.
+//! After a restart: what an earlier host left behind is found and ended here. A run that goes on elsewhere is taken up again
+//! (`resume`), once its local processes are proven gone; every other one is said to be lost.
 //!
 //! What there is of it is written down before anybody is served, so that no run of this host is ever taken for one of
 //! an earlier one. Ending it goes on beside serving: only calls about these runs and their sessions wait for it.
@@ -6,10 +7,11 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use crate::fault::Fault;
 use crate::id::RunId;
 use crate::ledger::RunRow;
 use crate::run::event::{Closed, EventType};
-use crate::run::ladder::{broken_down, left_behind};
+use crate::run::ladder::{broken_down, left_behind, not_taken_up};
 use crate::run::live::{Live, StopWish};
 use crate::run::manager::{Manager, view_of};
 use crate::run::receipt::Cause;
@@ -60,13 +62,28 @@ impl Manager {
                 killed_total: 0,
                 verdict: Verdict::Unverified { reason: "the host could not look".into(), survivors: Vec::new() },
             });
-            if left.verdict == Verdict::Never && self.may_have_had_a_child(run) {
+            if left.verdict == Verdict::Never && self.may_have_had_a_child(&row) {
                 left.miss_records();
             }
             let proven = !matches!(left.verdict, Verdict::Unverified { .. });
+            let begun = Status::from_word(&row.status).is_some_and(|status| status != Status::Queued);
+            let mut refused = None;
+            if proven
+                && begun
+                && let Some((bookmark, checkpoint)) = self.kept(run)
+            {
+                match self.judge_again(&row, bookmark, checkpoint).await {
+                    Ok(Some(accepted)) => {
+                        self.take_up(row, accepted).await;
+                        continue;
+                    }
+                    Ok(None) => {}
+                    Err(fault) => refused = Some(fault),
+                }
+            }
             tracing::info!(%run, killed = left.killed_total, proven, "ends a run of an earlier host");
             // What proves it stays as long as its end is not on disk.
-            if self.end_left_behind(row, left).await && proven {
+            if self.end_left_behind(row, left, refused).await && proven {
                 forget_leftovers(ground, run);
             }
         }
@@ -80,13 +97,15 @@ impl Manager {
     }
 
     /// By what it said; where that cannot be read, it may.
-    fn may_have_had_a_child(&self, run: RunId) -> bool {
+    fn may_have_had_a_child(&self, row: &RunRow) -> bool {
         let words = EventType::OF_A_CHILD.map(EventType::word);
-        !self.inner.ledger.events(run, 0, 1, u64::MAX, &words).is_ok_and(|events| events.is_empty())
+        // What it had until then is proven gone, and its records were taken away.
+        let proven = view_of(row.clone()).outline.proven;
+        !self.inner.ledger.events(row.id, proven, 1, u64::MAX, &words).is_ok_and(|events| events.is_empty())
     }
 
     /// Gives whether its end is on disk.
-    async fn end_left_behind(&self, row: RunRow, left: Left) -> bool {
+    async fn end_left_behind(&self, row: RunRow, left: Left, refused: Option<Fault>) -> bool {
         let mut status = Status::from_word(&row.status).unwrap_or(Status::Running);
         if status == Status::Queued && left.verdict != Verdict::Never {
             // It had begun, and that had not come to the disk.
@@ -95,7 +114,11 @@ impl Manager {
         let view = view_of(row.clone());
         let (live, _ear) = Live::new(row);
         live.publish(|seen| seen.outline = view.outline);
-        self.close(live, status, left_behind(status, left)).await
+        let ending = match refused {
+            Some(fault) => not_taken_up(fault, left),
+            None => left_behind(status, left),
+        };
+        self.close(live, status, ending).await
     }
 
     /// Ends a run whose supervisor broke down.

@@ -12,9 +12,10 @@ use tokio::sync::mpsc;
 use super::get::{cut, without_bytes};
 use super::group::Gate;
 use super::message::{Taker, message_of};
+use super::resume::files_of;
 use super::session::name_taken;
 use crate::backend::{Backend, Schema, State};
-use crate::capability::{FarEnd, RunLog};
+use crate::capability::{ClientEnv, FarEnd, RunLog};
 use crate::clock::Millis;
 use crate::config::Limits;
 use crate::contract::falconer::backend::types as wit;
@@ -36,6 +37,7 @@ use crate::run::planned::OnlyPlanned;
 use crate::run::receipt::Cause;
 use crate::run::record::ledger_fault;
 use crate::run::request::SpawnRequest;
+use crate::run::revive::Resumed;
 use crate::run::status::Status;
 use crate::run::supervisor::supervise;
 use crate::run::translate::{from_failure, hash};
@@ -66,6 +68,7 @@ pub(super) struct Accepted {
     pub(super) output_schema: Option<Value>,
     pub(super) workspaces: Vec<Utf8PathBuf>,
     pub(super) parent: Option<Arc<Live>>,
+    pub(super) resumed: Option<Resumed>,
 }
 
 /// What a backend would do, judged.
@@ -153,6 +156,7 @@ impl Manager {
         let forked_from = accepted.job.session.as_ref().filter(|prior| prior.fork).map(|prior| prior.id.as_str());
         let mut ops = ops_of(&accepted.session, &row, forked_from, key.as_deref(), &arguments);
         ops.push(Op::PutDecisions(accepted.decisions.clone()));
+        ops.extend(files_of(&accepted.job, row.id));
         // In the list before it is on disk: whoever finds its row finds it alive.
         let run = row.id;
         let (live, ear) = Live::new(row);
@@ -364,6 +368,7 @@ impl Manager {
             output_schema,
             workspaces,
             parent,
+            resumed: None,
         })
     }
 
@@ -470,7 +475,7 @@ impl Manager {
         ear: mpsc::UnboundedReceiver<Control>,
         gate: Option<Arc<Gate>>,
     ) {
-        let Accepted { backend, session, job, inputs, limits, held_by, far, matter, output_schema, workspaces, parent, .. } = accepted;
+        let Accepted { backend, session, job, inputs, limits, held_by, far, matter, output_schema, workspaces, parent, resumed, .. } = accepted;
         let log = RunLog::open(&self.inner.logs_dir.join(format!("{}.log", live.id)), Vec::new());
         if let Some(parent) = parent
             && !parent.adopt(&live)
@@ -479,7 +484,8 @@ impl Manager {
             live.stop(StopWish { by: parent.id.to_string(), cause: Cause::Parent, reason, grace: None });
         }
         if self.is_closing() {
-            live.stop(StopWish { by: "host".into(), cause: Cause::Shutdown, reason: Some("the host ends".into()), grace: None });
+            let reason = Some("the host ends".into());
+            self.park(&live, StopWish { by: "host".into(), cause: Cause::Shutdown, reason, grace: None });
         }
         // A child takes no place of the host: its parent, which has one, may be waiting for it. Those of a target it takes.
         let here = (live.depth == 0).then(|| self.wants(&backend.name, limits.runs)).into_iter().flatten();
@@ -499,7 +505,8 @@ impl Manager {
             backend,
             far,
             workspaces,
-            client_env: caller.env.clone(),
+            client_env: if resumed.is_some() { self.inner.brought.clone() } else { ClientEnv::of(&caller.env) },
+            resumed,
             inputs,
             job,
             output_schema,

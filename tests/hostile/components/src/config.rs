@@ -89,6 +89,12 @@ pub enum Mode {
     SpawnDeaf,
     /// Says that it is finished while its child lives.
     FinishEarly,
+    /// An event with a checkpoint every `every_ms`, `n` times (0: for ever), over all its lives. With `text`, asks a question in each
+    /// life (`ask`), or cannot go on in another life (`refuse`, `trap`).
+    Count,
+    /// Follows a job elsewhere by a child (`program`, `args`; `{at}` is the first byte that is wanted, from 1) until it says `END`;
+    /// a cancel ends the job by the script in `text`.
+    Follow,
     /// One message of `size` bytes of multi-byte text.
     Multibyte,
     /// Fails with the code in `text`.
@@ -97,7 +103,7 @@ pub enum Mode {
 
 impl Mode {
     pub const fn hears_cancel(self) -> bool {
-        !matches!(self, Self::Deaf | Self::SpawnDeaf)
+        !matches!(self, Self::Deaf | Self::SpawnDeaf | Self::Count | Self::Follow)
     }
 }
 

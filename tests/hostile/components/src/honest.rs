@@ -9,6 +9,7 @@ use crate::bindings::falconer::backend::{blobs, process};
 use crate::config::{Config, Mode};
 use crate::events::{finished, message, native, output};
 use crate::failure;
+use crate::lasting::Lasting;
 
 /// Bytes asked of a pipe at once.
 const PIECE: u32 = 64 << 10;
@@ -28,6 +29,7 @@ pub struct Work {
     said_session: bool,
     answer: Option<String>,
     child: Option<Child>,
+    pub lasting: Lasting,
 }
 
 struct Child {
@@ -53,7 +55,7 @@ pub fn plan(config: &Config) -> Draft {
     Draft { summary: format!("would do {:?}", config.mode), actions, unknown: Vec::new() }
 }
 
-fn text_of(part: &Part) -> String {
+pub fn text_of(part: &Part) -> String {
     match part {
         Part::Text(text) | Part::Data(text) => text.clone(),
         Part::File(blob) => {
@@ -88,13 +90,14 @@ fn structured(config: &Config) -> Next {
 
 impl Work {
     pub fn begin(config: &Config, job: Job) -> Result<Self, Failure> {
+        let lasting = matches!(config.mode, Mode::Count | Mode::Follow).then(|| Lasting::begin(config, &job)).transpose()?;
         let prompt = job.message.iter().map(text_of).collect::<Vec<_>>().join("\n");
         let forked = job.session.as_ref().is_some_and(|session| session.fork);
         let resumed = job.session.map(|session| session.native_id);
         let turns = resumed.as_deref().and_then(|id| id.rsplit('-').next()?.parse().ok()).unwrap_or(0);
-        let mut work = Self { prompt, turns, resumed, forked, ..Self::default() };
+        let mut work = Self { prompt, turns, resumed, forked, lasting: lasting.unwrap_or_default(), ..Self::default() };
         // Every mode may have a child beside it; `many_children` starts its own.
-        if !config.program.is_empty() && config.mode != Mode::ManyChildren {
+        if !config.program.is_empty() && !matches!(config.mode, Mode::ManyChildren | Mode::Count | Mode::Follow) {
             work.child = Some(Child::start(config)?);
         }
         Ok(work)
@@ -144,6 +147,7 @@ impl Work {
             Mode::Structured => step(Vec::new(), structured(config)),
             Mode::Dirs => step(Vec::new(), completed(config.dirs.join("\n"))),
             Mode::Checkpoint => self.checkpoint(config),
+            Mode::Count | Mode::Follow => self.lasting.poll(config),
             Mode::Spawn => self.child.as_mut().map_or_else(|| step(Vec::new(), completed("no child")), |child| child.poll(config)),
             Mode::SpawnDeaf => self.child_without_end(config),
             Mode::FinishEarly => step(Vec::new(), completed("finished before its child")),

@@ -8,6 +8,7 @@ mod asking;
 mod config;
 mod events;
 mod honest;
+mod lasting;
 
 use std::cell::RefCell;
 
@@ -41,6 +42,7 @@ impl Guest for Hostile {
                 | Abilities::ASK
                 | Abilities::STEER
                 | Abilities::STRUCTURED_OUTPUT
+                | Abilities::RECOVER
                 | Abilities::IMAGES,
             config_schema: config::SCHEMA.into(),
             target_schema: None,
@@ -99,6 +101,7 @@ impl Guest for Hostile {
     fn cancel(_reason: String) -> Result<(), Failure> {
         STATE.with_borrow_mut(|state| {
             state.cancelled = true;
+            state.work.lasting.cancelled = true;
             match state.config.as_ref().map(|config| config.mode) {
                 Some(Mode::SpinCancel) => abuse::spin(),
                 Some(Mode::SleepCancel) => abuse::sleep(),
