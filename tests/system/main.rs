@@ -39,6 +39,7 @@ mod recover;
 mod restart;
 mod runs;
 mod sessions;
+mod ssh;
 mod sshd;
 mod structured;
 mod targets;

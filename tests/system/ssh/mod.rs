@@ -1,5 +1,6 @@
 //! Runs at far machines, over real ssh and real sshd: the built program from the outside, and the far end as it really is.
 
+mod corpus;
 mod detached;
 mod lost;
 mod plain;

@@ -72,10 +72,12 @@ impl Sshd {
         self.members().into_iter().filter(|process| !process.is_sshd()).collect()
     }
 
-    /// Its processes that belong to a run by their mark: the wrapper, the command, and what came of it.
+    /// Its processes that belong to a run by their mark: the wrapper in all its parts, the command, and what came of it.
     pub fn far_processes(&self, run: &str) -> Vec<Process> {
-        let marks = [format!("FALCONER_RUN_ID={run}"), format!("FALCONER_WRAPPER={run}")];
-        self.processes().into_iter().filter(|process| marks.iter().any(|mark| process.has(mark))).collect()
+        let marks = ["FALCONER_FAR_RUN", "FALCONER_RUN_ID", "FALCONER_WRAPPER"].map(|name| format!("{name}={run}"));
+        let parts = format!("FALCONER_WRAPPER={run}-");
+        let of_run = |process: &Process| process.environment.iter().any(|is| marks.contains(is) || is.starts_with(&parts));
+        self.processes().into_iter().filter(of_run).collect()
     }
 
     /// Waits until nothing but sshd runs on it.

@@ -1,6 +1,6 @@
 # The first process of a far machine that a test made: private views of what a machine has once, then sshd on demand.
 #
-# Arguments: DIR (etc/, config, log), MODE (`own`: pid 1 of a pid namespace; `shared`: it sees all processes).
+# Arguments: DIR (etc/, config, log; local/ for /usr/local/bin), MODE (`own`: pid 1 of a pid namespace; `shared`: it sees all processes).
 # stdin: `start` starts sshd. Its end is the machine's end: as pid 1, all processes go with it.
 # stdout: `ready`, then `sshd PID` for each start, PID as it is in here.
 set -u
@@ -12,6 +12,7 @@ private() {
     for file in passwd group shadow hosts; do
         mount --bind "$dir/etc/$file" "/etc/$file" || return
     done
+    [ ! -d "$dir/local" ] || mount --bind "$dir/local" /usr/local/bin
 }
 private || exit 1
 echo ready

@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 use std::fs;
 use std::io::{BufRead, BufReader, Write as _};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
-use std::os::unix::fs::{chown, symlink};
+use std::os::unix::fs::{PermissionsExt, chown, symlink};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -33,6 +33,7 @@ pub struct Setup {
     options: Vec<String>,
     environment: Vec<(String, String)>,
     hosts: Vec<String>,
+    programs: Vec<(String, String)>,
     own_pids: bool,
 }
 
@@ -50,6 +51,7 @@ impl Setup {
             options: Vec::new(),
             environment: Vec::new(),
             hosts: Vec::new(),
+            programs: Vec::new(),
             own_pids: true,
         }
     }
@@ -105,6 +107,11 @@ impl Setup {
     /// A name that can be looked up on this machine.
     pub fn resolves(mut self, name: &str, address: IpAddr) -> Self {
         self.hosts.push(format!("{address} {name}"));
+        self
+    }
+    /// A script in its `/usr/local/bin`, which has nothing else then.
+    pub fn program(mut self, name: &str, script: &str) -> Self {
+        self.programs.push((name.into(), script.into()));
         self
     }
     /// Sees all processes of the real machine, as an sshd on the daemon's own machine does. What has lost both its mark and
@@ -400,6 +407,12 @@ impl Sshd {
         for (file, text) in [("passwd", passwd), ("group", group), ("shadow", shadow), ("hosts", hosts)] {
             fs::write(self.path("etc").join(file), text).unwrap();
         }
+        if !setup.programs.is_empty() {
+            fs::create_dir(self.path("local")).unwrap();
+        }
+        for (name, script) in &setup.programs {
+            executable(&self.path("local").join(name), script);
+        }
         let authorized = setup.authorized.iter().fold(self.key.public() + "\n", |all, line| all + line + "\n");
         fs::write(self.path("authorized_keys"), authorized).unwrap();
     }
@@ -427,6 +440,12 @@ impl Sshd {
         }
         fs::write(self.path("config"), text).unwrap();
     }
+}
+
+/// Writes a script.
+pub fn executable(file: &Path, script: &str) {
+    fs::write(file, script).unwrap();
+    fs::set_permissions(file, fs::Permissions::from_mode(0o755)).unwrap();
 }
 
 /// Of OpenSSH, client and server.

@@ -95,7 +95,10 @@ fn the_real_machine_sees_nothing_of_it() {
     }
     let real = || ["passwd", "shadow", "hosts"].map(|file| std::fs::read(format!("/etc/{file}")).unwrap());
     let (before, run) = (real(), std::path::Path::new("/run/sshd").exists());
-    let sshd = Setup::new().resolves("only.far.internal", Ipv4Addr::new(127, 1, 2, 3).into()).start();
+    let setup = Setup::new().resolves("only.far.internal", Ipv4Addr::new(127, 1, 2, 3).into());
+    let sshd = setup.program("only-far", "#!/bin/sh\necho only far\n").start();
+    assert_eq!(Bare::to(&sshd).says("only-far"), "only far\n");
+    assert!(!std::path::Path::new("/usr/local/bin/only-far").exists());
     assert_eq!(
         Bare::to(&sshd).says("getent hosts only.far.internal | cut -d ' ' -f 1; ls /proc/1/exe >&-; cat /proc/1/comm"),
         "127.1.2.3\nbash\n"
