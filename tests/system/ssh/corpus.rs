@@ -227,6 +227,11 @@ fn what_is_harmless_arrives_byte_for_byte() {
         }
         for part in case.shell.iter().flat_map(|line| line.split(" | ")) {
             let words: Vec<String> = part.split(' ').map(|word| word.replace(['"', '\''], "")).collect();
+            // In a line, `echo` is the shell's own.
+            if words[0] == "echo" {
+                assert_eq!(said, format!("{}\n", words[1..].join(" ")), "{case:?}");
+                continue;
+            }
             *expected.entry(words[0].clone()).or_default() += 1;
             if case.shell.as_ref().unwrap().ends_with(part) {
                 assert_eq!(given(&said), words[1..], "{case:?}");
