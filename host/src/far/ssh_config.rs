@@ -108,7 +108,7 @@ impl Page<'_> {
         let quoted = quote::words(&words).ok().and_then(|bytes| String::from_utf8(bytes).ok());
         let quoted = quoted.ok_or_else(|| unheld(&over.host.target.name, self.config.as_str()))?;
         // What ssh(1) fills in is an address or a name that was judged.
-        Ok(format!("exec {}", quoted.replace('%', "%%").replace("'\u{1}'", "'[%h]:%p'")))
+        Ok(quoted.replace('%', "%%").replace("'\u{1}'", "'[%h]:%p'"))
     }
 
     fn everywhere(&self, out: &mut String) {
