@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::spawn::lone;
+use super::group::lone;
 use crate::config::units::Cpus;
 use crate::fault::Fault;
 use crate::run::manager::{Caller, Manager};
