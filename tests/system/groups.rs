@@ -1,11 +1,12 @@
 //! Groups: one run for each of several targets, with real processes.
 
 use std::fs;
+use std::process::Stdio;
 
 use serde_json::{Value, json};
 
 use crate::client::{Client, is_terminal};
-use crate::host::Host;
+use crate::host::{Ended, Host};
 use crate::patience::until;
 use crate::processes::with_environment;
 
@@ -380,4 +381,18 @@ fn on_the_command_line() {
     }
     let stopped = host.run(&["cancel", &group]).well();
     assert!(["web-1 cancelled", "web-2 cancelled", "web-3 cancelled"].iter().all(|part| stopped.contains(part)), "{stopped}");
+}
+
+#[test]
+fn ctrl_c_stops_the_whole_group() {
+    let host = host(3);
+    let job = ["--set", "program=sh", "--config-json", r#"args=["-c", "touch active/$1; exec sleep 1000", "sh", "{target}"]"#];
+    let mut command = host.command(&[&["run", "targeted", "--tag", "web", "--parallel", "2"], &job[..]].concat());
+    let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    active(&host, 2);
+    rustix::process::kill_process(rustix::process::Pid::from_child(&child), rustix::process::Signal::INT).unwrap();
+    let ended = Ended::of(child.wait_with_output().unwrap());
+    assert_eq!(ended.code, Some(3), "{ended:?}");
+    assert_eq!(ended.err.lines().filter(|line| line.starts_with("run_") && line.ends_with(" cancelled")).count(), 3, "{ended:?}");
+    assert_eq!(entries(&host, "active").len(), 2);
 }

@@ -57,6 +57,7 @@ impl Exit {
             | code::UNKNOWN_SESSION
             | code::UNKNOWN_BACKEND
             | code::UNKNOWN_QUESTION
+            | code::UNKNOWN_TARGET
             | code::UNKNOWN_AGENT
             | code::CWD_NOT_FOUND
             | code::DIRECTORY_NOT_FOUND

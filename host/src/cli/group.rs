@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use super::client::Client;
 use super::exit::Exit;
 use super::follow::{Interrupts, TICK, finish, told, whole};
-use super::show::Screen;
+use super::show::{self, Screen};
 use crate::fault::Fault;
 use crate::id::RunId;
 use crate::run::request::{CancelRequest, WaitFor, WaitRequest};
@@ -78,10 +78,12 @@ impl Following<'_> {
         let id = run.run_id.to_string();
         if self.json {
             let view: Value = self.client.call_value("get_run", &json!({ "run_id": id })).await?;
-            told(screen.line(&view.to_string()))?;
+            told(show::print(&format!("{view}\n")))?;
             return Ok(Exit::of_status(run.status));
         }
-        screen.next_run();
+        screen.clear();
+        // What one run printed says nothing of the next.
+        let screen = &mut Screen::new(false);
         told(screen.note(&format!("== {} {id}", run.target.as_deref().unwrap_or("-"))))?;
         whole(self.client, &id, 0, screen).await?;
         finish(self.client, &id, screen).await

@@ -124,18 +124,6 @@ impl Screen {
         self.out(&format!("{}\n", text.trim_end_matches('\n')))
     }
 
-    /// Another run is shown from here on.
-    pub fn next_run(&mut self) {
-        self.in_pieces.clear();
-        self.said.clear();
-        self.gave_output = false;
-    }
-
-    /// A line of JSON, on standard output.
-    pub fn line(&mut self, line: &str) -> io::Result<()> {
-        self.out(&format!("{line}\n"))
-    }
-
     /// A line of our own, on standard error.
     pub fn note(&mut self, line: &str) -> io::Result<()> {
         if self.json {

@@ -194,6 +194,17 @@ impl Manager {
         live.values().filter(|run| run.progress().status == Status::Queued).count()
     }
 
+    /// Whether so many more may wait for their turn.
+    pub(super) fn room_for(&self, more: usize) -> Result<(), Fault> {
+        let (queued, most) = (self.queued(), self.policy().config().host.queued as usize);
+        if queued + more <= most {
+            return Ok(());
+        }
+        Err(Fault::new(code::LIMIT_REACHED, format!("{queued} runs wait for their turn already; at most {most} may"))
+            .retryable()
+            .hint("wait for some of them to end, or raise `queued` under `[host]`"))
+    }
+
     /// The lock of a session.
     pub(super) fn line(&self, session: SessionId) -> Arc<tokio::sync::Mutex<()>> {
         let mut lines = self.inner.lines.lock().unwrap_or_else(PoisonError::into_inner);

@@ -2,35 +2,29 @@
 //!
 //! Every run of a group is an ordinary run: a session, events and an end of its own. What makes them a group stands in their
 //! rows and nowhere else, so a group is known, and its state true, also after a restart. All of them are judged before any is
-//! written, and all are written in one transaction: half a group never starts. The cap, and the end of all when one fails, are
-//! in memory; they end with the host, which starts no queued run of an earlier one.
+//! written, and all are written in one transaction: half a group never starts. The cap is the [`Gate`]'s.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use futures::StreamExt;
-use futures::stream::FuturesUnordered;
-use tokio::sync::Semaphore;
-
+use super::gate::Gate;
 use super::get::{cut, status_of};
+use super::plan::refused as refused_plan;
 use super::session::name_taken;
-use super::spawn::{Accepted, here_only, ops_of};
+use super::spawn::{Accepted, ops_of};
 use crate::clock::Millis;
 use crate::contract::falconer::backend::types as wit;
 use crate::fault::{Fault, code};
 use crate::id::{GroupId, RunId};
 use crate::ledger::{LedgerError, RunFilter};
 use crate::policy::inventory::{Selected, Selection};
-use crate::run::live::{Live, StopWish};
+use crate::run::live::Live;
 use crate::run::manager::{Caller, Found, Manager};
-use crate::run::receipt::Cause;
 use crate::run::record::ledger_fault;
 use crate::run::request::SpawnRequest;
 use crate::run::status::Status;
 use crate::run::translate::hash;
 use crate::run::view::{Member, Plan, Spawned};
-
-use super::plan::refused as refused_plan;
 
 /// Runs of one group; `wait_runs` takes as many.
 pub(super) const MAX_MEMBERS: usize = 100;
@@ -38,52 +32,6 @@ pub(super) const MAX_MEMBERS: usize = 100;
 const RESULT_CHARS: usize = 6_000;
 /// Refusals of targets that are told in full; of the others the names are.
 const TOLD: usize = 8;
-
-/// What the runs of a group pass on their way to their turn.
-pub(super) struct Gate {
-    places: Arc<Semaphore>,
-    members: Vec<Arc<Live>>,
-    stop_on_failure: bool,
-}
-
-impl Gate {
-    /// So many run at once.
-    pub(super) fn place(&self) -> Arc<Semaphore> {
-        Arc::clone(&self.places)
-    }
-
-    /// The last thing before a turn. Where the group is to stop, the turn never comes: the run hears of its stop instead.
-    /// An end is published before its place is given back, so nobody who got that place passes here.
-    pub(super) async fn pass(&self) {
-        if self.stop_on_failure && self.members.iter().any(|run| has_failed(run)) {
-            std::future::pending::<()>().await;
-        }
-    }
-}
-
-fn has_failed(run: &Live) -> bool {
-    let progress = run.progress();
-    progress.ended && progress.status != Status::Completed
-}
-
-/// Stops all when the first one ended other than well. Ends with the group.
-async fn stop_on_failure(gate: Arc<Gate>) {
-    let mut ends: FuturesUnordered<_> = gate.members.iter().map(|run| async move { (run.ended().await, run).1 }).collect();
-    while let Some(run) = ends.next().await {
-        if !has_failed(run) {
-            continue;
-        }
-        let reason = run.with_view(|view| {
-            let at = view.row.target.as_ref().map(|target| format!(" at `{target}`")).unwrap_or_default();
-            let why = view.outline.error.as_ref().map(|error| format!(" ({})", error.code)).unwrap_or_default();
-            format!("run {}{at} of its group is {}{why}, and the group stops on a failure", run.id, view.row.status)
-        });
-        for other in gate.members.iter().filter(|other| other.id != run.id) {
-            other.stop(StopWish { by: run.id.to_string(), cause: Cause::Group, reason: Some(reason.clone()), grace: None });
-        }
-        return;
-    }
-}
 
 impl Manager {
     /// Judges, writes and starts a group. Gives its first run, and whether the request key was known.
@@ -131,10 +79,7 @@ impl Manager {
         }
         lives.iter().for_each(|live| live.publish(|view| view.row.last_seq = 1));
         let stops = request.stop_on_failure.unwrap_or(false);
-        let gate = Arc::new(Gate { places: Arc::new(Semaphore::new(self.parallel(&request))), members: lives, stop_on_failure: stops });
-        if stops {
-            tokio::spawn(stop_on_failure(Arc::clone(&gate)));
-        }
+        let gate = Gate::new(lives, self.parallel(&request), stops);
         for (accepted, live, ear) in members {
             self.launch(caller, accepted, live, ear, Some(Arc::clone(&gate))).await;
         }
@@ -287,6 +232,23 @@ impl Manager {
     }
 }
 
+/// Refuses what only a group can have.
+pub(super) fn lone(request: &SpawnRequest) -> Result<(), Fault> {
+    let field = match (request.parallel, request.stop_on_failure) {
+        (Some(_), _) => "parallel",
+        (None, Some(true)) => "stop_on_failure",
+        (None, _) => return Ok(()),
+    };
+    Err(Fault::new(code::CONFLICTING_FIELDS, format!("`{field}` was given without `targets` or `target_tag`"))
+        .hint("it is for a group: name several targets, or leave it out"))
+}
+
+/// Refuses a target for a backend that has none.
+pub(super) fn here_only(backend: &str) -> Fault {
+    Fault::new(code::UNSUPPORTED, format!("backend `{backend}` runs on this machine only and takes no target"))
+        .hint("leave `target`, `targets` and `target_tag` out; list_targets shows where others can run")
+}
+
 /// Refuses what only one run can have.
 fn fits(request: &SpawnRequest) -> Result<(), Fault> {
     let conflict = |field: &str, why: &str| {
@@ -342,51 +304,7 @@ fn all_refused(refused: &[(&str, Fault)], of: usize) -> Fault {
 
 #[cfg(test)]
 mod tests {
-    use futures::FutureExt;
-
-    use super::super::spawn::lone;
     use super::*;
-    use crate::id::SessionId;
-    use crate::ledger::RunRow;
-
-    fn run(status: Status) -> Arc<Live> {
-        let row = RunRow {
-            id: RunId::random(),
-            session: SessionId::random(),
-            group: None,
-            parent: None,
-            depth: 0,
-            backend: "x".into(),
-            digest: String::new(),
-            role: None,
-            cwd: None,
-            target: None,
-            life: 1,
-            status: status.word().into(),
-            created_at: Millis(0),
-            started_at: None,
-            ended_at: None,
-            last_seq: 1,
-            summary: None,
-            request: "{}".into(),
-            state: "{}".into(),
-            metadata: None,
-        };
-        Live::new(row).0
-    }
-
-    #[test]
-    fn a_gate_lets_nobody_pass_after_a_failure_where_that_is_wanted() {
-        let passes = |statuses: &[Status], stop_on_failure| {
-            let members = statuses.iter().map(|status| run(*status)).collect();
-            let gate = Gate { places: Arc::new(Semaphore::new(1)), members, stop_on_failure };
-            gate.pass().now_or_never().is_some()
-        };
-        assert!(passes(&[Status::Queued, Status::Running, Status::Completed], true));
-        for failed in [Status::Failed, Status::Cancelled, Status::Rejected, Status::Lost] {
-            assert!(!passes(&[Status::Queued, failed], true) && passes(&[Status::Queued, failed], false), "{failed:?}");
-        }
-    }
 
     #[test]
     fn what_all_are_refused_for_is_told_once_and_what_some_are_with_their_names() {

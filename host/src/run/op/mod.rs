@@ -7,6 +7,7 @@ mod base64;
 mod cancel;
 mod continue_run;
 mod file;
+mod gate;
 mod get;
 mod group;
 mod list;

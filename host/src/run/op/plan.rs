@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use super::spawn::lone;
+use super::group::lone;
 use crate::fault::Fault;
 use crate::policy::Judgement;
 use crate::run::decision::{MAX_PLANNED, Matter};

@@ -9,8 +9,9 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use tokio::sync::mpsc;
 
+use super::gate::Gate;
 use super::get::{cut, without_bytes};
-use super::group::Gate;
+use super::group::{here_only, lone};
 use super::message::{Taker, message_of};
 use super::resume::files_of;
 use super::session::name_taken;
@@ -171,17 +172,6 @@ impl Manager {
         live.publish(|view| view.row.last_seq = 1);
         self.launch(caller, accepted, live, ear, None).await;
         Ok((run, false))
-    }
-
-    /// Whether so many more may wait for their turn.
-    pub(super) fn room_for(&self, more: usize) -> Result<(), Fault> {
-        let (queued, most) = (self.queued(), self.policy().config().host.queued as usize);
-        if queued + more <= most {
-            return Ok(());
-        }
-        Err(Fault::new(code::LIMIT_REACHED, format!("{queued} runs wait for their turn already; at most {most} may"))
-            .retryable()
-            .hint("wait for some of them to end, or raise `queued` under `[host]`"))
     }
 
     /// The run that this very request led to before, if it has a key that is known.
@@ -590,22 +580,6 @@ pub(super) async fn detached<T: Send + 'static>(work: impl Future<Output = Resul
         Ok(outcome) => outcome,
         Err(error) => Err(Fault::new(code::INTERNAL, format!("a task of the host failed: {error}"))),
     }
-}
-
-/// Refuses what only a group can have.
-pub(super) fn lone(request: &SpawnRequest) -> Result<(), Fault> {
-    let field = match (request.parallel, request.stop_on_failure) {
-        (Some(_), _) => "parallel",
-        (None, Some(true)) => "stop_on_failure",
-        (None, _) => return Ok(()),
-    };
-    Err(Fault::new(code::CONFLICTING_FIELDS, format!("`{field}` was given without `targets` or `target_tag`"))
-        .hint("it is for a group: name several targets, or leave it out"))
-}
-
-pub(super) fn here_only(backend: &str) -> Fault {
-    Fault::new(code::UNSUPPORTED, format!("backend `{backend}` runs on this machine only and takes no target"))
-        .hint("leave `target`, `targets` and `target_tag` out; list_targets shows where others can run")
 }
 
 pub(super) fn ops_of(session: &SessionRow, row: &RunRow, forked_from: Option<&str>, key: Option<&str>, arguments: &str) -> Vec<Op> {
