@@ -13,6 +13,7 @@
 //! * [`CommandOutput`] makes events of its output, [`Lines`] and [`JsonLines`] read it, [`Outbox`] writes its input;
 //! * [`Events`] gathers what happened and makes the [`Step`] that `poll` returns;
 //! * [`Dialog`] talks with a program in lines, as agents want it, and leaves to a [`Talk`] what is said;
+//! * [`far`] speaks with the wrapper at the far end of a link;
 //! * [`spill`] puts values aside that are too large for an event.
 //!
 //! Nothing here blocks, and nothing here keeps time: `poll` is called when an armed source has news. The rule is in
@@ -27,6 +28,7 @@ mod command;
 mod dialog;
 mod event;
 mod failure;
+pub mod far;
 mod info;
 mod job;
 mod json_lines;
