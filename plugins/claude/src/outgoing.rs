@@ -41,6 +41,16 @@ pub fn interrupt(request_id: &str) -> String {
     control(request_id, &json!({ "subtype": "interrupt", "cancel_queued": true }))
 }
 
+/// Ends the turn in hand; what waits behind it begins.
+pub fn cut(request_id: &str) -> String {
+    control(request_id, &json!({ "subtype": "interrupt" }))
+}
+
+/// Ends a command, or another task: in the turn in hand, or in the background.
+pub fn stop_task(request_id: &str, task_id: &str) -> String {
+    control(request_id, &json!({ "subtype": "stop_task", "task_id": task_id }))
+}
+
 /// Ends the session: background work is stopped, then the program exits.
 pub fn end_session(request_id: &str) -> String {
     control(request_id, &json!({ "subtype": "end_session" }))

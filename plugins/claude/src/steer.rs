@@ -6,6 +6,8 @@
 use std::collections::VecDeque;
 use std::hash::{DefaultHasher, Hash, Hasher};
 
+use falconer_backend::Timing;
+
 use crate::incoming::Lifecycle;
 
 /// Messages on their way.
@@ -24,6 +26,8 @@ struct Waiting {
     uuid: String,
     /// Of the steering, for people; none: the run's own message.
     id: Option<String>,
+    /// It is to be looked at before the turn in hand is over.
+    cuts: bool,
     started: bool,
 }
 
@@ -34,10 +38,10 @@ impl Inbox {
     }
 
     /// Notes a message that is sent now, and names it.
-    pub fn send(&mut self, id: Option<String>) -> String {
+    pub fn send(&mut self, id: Option<String>, timing: Option<Timing>) -> String {
         self.count += 1;
         let uuid = uuid(&self.run, self.count);
-        self.waiting.push_back(Waiting { uuid: uuid.clone(), id, started: false });
+        self.waiting.push_back(Waiting { uuid: uuid.clone(), id, cuts: timing == Some(Timing::Now), started: false });
         uuid
     }
 
@@ -73,6 +77,11 @@ impl Inbox {
         self.waiting.iter().any(|waiting| waiting.uuid == uuid)
     }
 
+    /// Whether one that cuts the turn short is known to be waiting still.
+    pub fn cannot_wait(&self) -> bool {
+        self.tells && self.waiting.iter().any(|waiting| waiting.cuts && !waiting.started)
+    }
+
     /// Whether every message is answered, or given up.
     pub fn is_settled(&self) -> bool {
         self.waiting.is_empty()
@@ -81,7 +90,7 @@ impl Inbox {
     /// A message of a recorded stream.
     #[cfg(test)]
     pub fn sent(&mut self, uuid: &str) {
-        self.waiting.push_back(Waiting { uuid: uuid.to_owned(), id: None, started: false });
+        self.waiting.push_back(Waiting { uuid: uuid.to_owned(), id: None, cuts: false, started: false });
     }
 
     /// How many are on their way.
@@ -115,7 +124,11 @@ mod tests {
     #[test]
     fn every_message_is_answered_or_given_up() {
         let mut inbox = Inbox::new("run_x");
-        let (first, second, third) = (inbox.send(None), inbox.send(Some("m2".to_owned())), inbox.send(Some("m3".to_owned())));
+        let (first, second, third) = (
+            inbox.send(None, None),
+            inbox.send(Some("m2".to_owned()), Some(Timing::Now)),
+            inbox.send(Some("m3".to_owned()), Some(Timing::AfterStep)),
+        );
         assert!(first.len() == 36 && first != second && inbox.holds(&second));
         assert_eq!(inbox.lifecycle(&first, Lifecycle::Started), None);
         assert_eq!(inbox.lifecycle(&first, Lifecycle::Cancelled), None, "one that was looked at was superseded");
@@ -124,7 +137,7 @@ mod tests {
         assert_eq!(inbox.lifecycle(&third, Lifecycle::Queued), None);
         assert_eq!(inbox.lifecycle(&third, Lifecycle::Cancelled).as_deref(), Some("m3"));
         assert!(inbox.is_settled());
-        inbox.send(Some("m4".to_owned()));
+        inbox.send(Some("m4".to_owned()), Some(Timing::Now));
         inbox.answered(None);
         assert_eq!(inbox.give_up(), ["m4"]);
     }
@@ -132,8 +145,8 @@ mod tests {
     #[test]
     fn a_program_that_tells_nothing_answers_all() {
         let mut inbox = Inbox::new("run_x");
-        inbox.send(None);
-        inbox.send(Some("m2".to_owned()));
+        inbox.send(None, None);
+        inbox.send(Some("m2".to_owned()), Some(Timing::Now));
         inbox.answered(None);
         assert!(inbox.is_settled());
     }

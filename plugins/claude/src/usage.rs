@@ -44,6 +44,8 @@ pub struct Account {
     /// Of the messages since the last result; the result corrects it.
     live: Sum,
     turns: u32,
+    /// Messages that the main agent's model began since the last result.
+    begun: u32,
     /// In US dollars; none when it cannot be known.
     cost: Option<f64>,
     /// `total_cost_usd` as it stood at the last result; none at the start of a session that began before.
@@ -58,10 +60,16 @@ impl Account {
             settled: Sum::default(),
             live: Sum::default(),
             turns: 0,
+            begun: 0,
             cost: Some(0.0),
             last_total: (!continued).then_some(0.0),
             models: BTreeMap::new(),
         }
+    }
+
+    /// The main agent's model begins a message.
+    pub const fn message_began(&mut self) {
+        self.begun = self.begun.saturating_add(1);
     }
 
     /// One message of the model is whole.
@@ -71,7 +79,10 @@ impl Account {
 
     /// A turn ended.
     pub fn settle(&mut self, result: &TurnResult) {
-        self.turns = self.turns.saturating_add(result.num_turns);
+        // In a turn that was cut short the program also counts what it notes about the cut.
+        let turns = if result.is_cut() { result.num_turns.min(self.begun) } else { result.num_turns };
+        self.turns = self.turns.saturating_add(turns);
+        self.begun = 0;
         self.live = Sum::default();
         match &result.model_usage_since_last_result {
             Some(models) => {
@@ -151,6 +162,13 @@ mod tests {
         let mut continued = Account::new(true);
         continued.settle(&result(3.5));
         assert_eq!(continued.usage().cost_microdollars, None);
+
+        let cut = || TurnResult { num_turns: 3, terminal_reason: Some("aborted_tools".to_owned()), ..TurnResult::default() };
+        new.message_began();
+        new.settle(&cut());
+        assert_eq!(new.usage().turns, 5, "one message");
+        new.settle(&cut());
+        assert_eq!(new.usage().turns, 5, "none");
 
         let delta =
             json!({"m": {"inputTokens": 5, "cacheCreationInputTokens": 1, "cacheReadInputTokens": 4, "outputTokens": 2, "costUSD": 0.25}});

@@ -16,6 +16,8 @@ use crate::patch;
 const JOINED: usize = 8 << 10;
 /// The longest id, by the contract.
 const MAX_ID: usize = 128;
+/// Exit codes above it stand for a signal (POSIX shell, 2.8.2).
+const SIGNALLED: i32 = 128;
 /// Subagents whose calls are remembered.
 const MAX_CHILDREN: usize = 256;
 
@@ -24,6 +26,8 @@ const MAX_CHILDREN: usize = 256;
 struct Open {
     thread: String,
     kind: Kind,
+    /// The program was told to end it.
+    ending: bool,
 }
 
 #[derive(Debug)]
@@ -76,6 +80,13 @@ impl Mapper {
         threads.sort();
         threads.dedup();
         threads
+    }
+
+    /// The program is told to end the commands of this thread.
+    pub fn ending(&mut self, thread: &str) {
+        for open in self.open.values_mut().filter(|open| open.thread == thread) {
+            open.ending = true;
+        }
     }
 
     /// How many commands are open.
@@ -190,7 +201,7 @@ impl Mapper {
         if self.open.contains_key(id) {
             return false;
         }
-        self.open.insert(id.to_owned(), Open { thread: thread.to_owned(), kind: kind() });
+        self.open.insert(id.to_owned(), Open { thread: thread.to_owned(), kind: kind(), ending: false });
         true
     }
 
@@ -235,10 +246,13 @@ impl Mapper {
         match item {
             Item::Command(command) => {
                 let id = id(&command.id);
-                let Some(Open { kind: Kind::Command(output), .. }) = self.open.remove(&id) else { return };
+                let Some(Open { kind: Kind::Command(output), ending, .. }) = self.open.remove(&id) else { return };
                 output.finish(events, &id, command.output.as_deref());
-                let status = command.status.unwrap_or(ItemStatus::Succeeded);
-                let end = CommandEnd { id, status, exit_code: command.exit_code, signal: None, duration_ms: command.duration_ms };
+                // The sandbox tells a signal as a shell does, and then the program takes it for an end of the command's own.
+                let killed = ending && command.exit_code.is_some_and(|code| code > SIGNALLED);
+                let status = if killed { ItemStatus::Interrupted } else { command.status.unwrap_or(ItemStatus::Succeeded) };
+                let exit_code = command.exit_code.filter(|_| !killed);
+                let end = CommandEnd { id, status, exit_code, signal: None, duration_ms: command.duration_ms };
                 events.push(Event::CommandFinished(end));
             }
             Item::Change { id: item, changes, status } => {

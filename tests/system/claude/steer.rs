@@ -1,8 +1,11 @@
 //! Messages into a live run.
 
+use std::fs;
+
 use serde_json::{Value, json};
 
 use super::{Stage, all, asked, bash, of_type, script, text};
+use crate::patience::until;
 
 /// A turn of one text.
 fn says(what: &str) -> String {
@@ -65,11 +68,52 @@ fn a_message_cuts_a_command_or_joins_after_it() {
 
     let run = busy("until [ -e go ]; do read -t 0.1 <> <(:); done; echo went");
     stage.steer(&run, &says("joined"), "after_step");
-    std::fs::write(stage.work.join("go"), "").unwrap();
+    fs::write(stage.work.join("go"), "").unwrap();
     let (view, events) = stage.completes(&run);
     assert_eq!((text(&view), joined(&events)), ("joined", vec![says("joined").as_str()]));
     assert_eq!(of_type(&events, "command_finished")["data"]["status"], "succeeded");
     assert_eq!(view["usage"]["turns"], 2, "one turn answers both: {view}");
+}
+
+/// The program takes a message otherwise while a command is announced, judged and started than while it runs.
+#[test]
+fn a_message_cuts_a_command_whenever_it_comes() {
+    let Some(stage) = Stage::usual("messages to claude at any time of a command") else { return };
+    for round in 0..10 {
+        let up = stage.work.join(format!("up-{round}"));
+        let run = stage.client.spawn(stage.request(&bash(&format!("touch {}; tail -f /dev/null", up.display()))));
+        stage.client.event(&run, "the command", |event| event["type"] == "command_started");
+        if round % 2 == 1 {
+            until("the command to run", || up.exists().then_some(()));
+        }
+        stage.steer(&run, &says("leave it"), "now");
+        let (view, events) = stage.completes(&run);
+        assert_eq!((text(&view), joined(&events)), ("leave it", vec![says("leave it").as_str()]), "{round}: {events:#?}");
+        assert_eq!(of_type(&events, "command_finished")["data"]["status"], "interrupted", "{round}: {events:#?}");
+        assert_eq!(view["usage"]["turns"], 2, "{round}: {view}");
+    }
+}
+
+#[test]
+fn a_message_cuts_a_text_and_leaves_the_agents_in_the_background() {
+    let Some(stage) = Stage::usual("a message to claude beside an agent of its own") else { return };
+    let waits =
+        json!({ "command": "touch up; until [ -e go ]; do read -t 0.1 <> <(:); done; echo went", "description": "d", "timeout": 600_000 });
+    let agent = script(&json!([[{ "tool": "Bash", "input": waits }], [{ "text": "it {{tool_result}}" }]]));
+    let task = json!({ "description": "d", "subagent_type": "general-purpose", "prompt": agent });
+    let words = "one two three four five six seven eight nine ten eleven twelve";
+    let slow = json!({ "text": words.repeat(20), "delay_ms": 100 });
+    let run = stage.client.spawn(stage.request(&script(&json!([[{ "tool": "Task", "input": task }], [slow]]))));
+    stage.client.event(&run, "the words of the main agent", |event| {
+        event["type"] == "agent_message" && event["data"]["text"].as_str().is_some_and(|text| text.starts_with("one"))
+    });
+    until("the agent's command to run", || stage.work.join("up").exists().then_some(()));
+    stage.steer(&run, &says("cut short"), "now");
+    stage.client.event(&run, "the answer", |event| event["data"]["text"] == "cut short" && event["data"]["whole"] == true);
+    fs::write(stage.work.join("go"), "").unwrap();
+    let (_, events) = stage.completes(&run);
+    assert_eq!(of_type(&events, "command_finished")["data"]["status"], "succeeded", "{events:#?}");
+    assert_eq!(of_type(&events, "tool_finished")["data"]["status"], "succeeded", "{events:#?}");
 }
 
 #[test]

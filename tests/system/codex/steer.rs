@@ -54,6 +54,28 @@ fn a_message_during_a_command_waits_or_cuts_it() {
     assert_eq!(all(&events, "command_finished")[0]["status"], "interrupted", "{events:#?}");
 }
 
+/// While it is announced and started, and while it runs.
+#[test]
+fn a_message_cuts_a_command_whenever_it_comes() {
+    let Some(stage) = Stage::with("messages to codex at any time of a command", Props { config: EDITS, ..Props::default() }) else {
+        return;
+    };
+    for round in 0..10 {
+        let up = stage.host.work().join(format!("up-{round}"));
+        let command = json!({ "command": format!("touch {}; tail -f /dev/null", up.display()) });
+        let run = stage.client.spawn(stage.request(&format!("MOCK:bash {command}")));
+        stage.client.event(&run, "the command", |event| event["type"] == "command_started");
+        if round % 2 == 1 {
+            until("the command to run", || up.exists().then_some(()));
+        }
+        stage.steer(&run, "MOCK:hello", "now");
+        let (view, events) = stage.ended(&run);
+        assert_eq!(view["result"]["text"], "Hello from the mock model.", "{round}: {events:#?}");
+        assert_eq!(added(&events), ["MOCK:hello"], "{round}: {events:#?}");
+        assert_eq!(all(&events, "command_finished")[0]["status"], "interrupted", "{round}: {events:#?}");
+    }
+}
+
 #[test]
 fn messages_before_the_turn_and_several() {
     let Some(stage) = Stage::set("early messages to codex") else { return };

@@ -21,8 +21,8 @@ pub enum Incoming {
     Init(Init),
     /// `system/session_state_changed`.
     State(State),
-    /// `system/background_tasks_changed`: how many there are now.
-    BackgroundTasks(usize),
+    /// `system/background_tasks_changed`: what there is now.
+    BackgroundTasks(Background),
     /// `system/task_started`
     TaskStarted(Task),
     /// `system/task_notification`: a task ended.
@@ -110,6 +110,15 @@ pub struct Task {
     pub is_backgrounded: Option<bool>,
     pub status: Option<String>,
     pub summary: Option<String>,
+}
+
+/// How much runs in the background.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Background {
+    /// All of it.
+    pub tasks: usize,
+    /// What is more than a command: an interrupt stops subagents there, and leaves commands alone.
+    pub agents: usize,
 }
 
 #[derive(Debug, Clone, Default, PartialEq, Deserialize)]
@@ -217,6 +226,13 @@ pub struct TurnResult {
     pub model_usage_since_last_result: Option<Map<String, Value>>,
     /// The messages that this turn answered.
     pub user_message_uuids: Option<Vec<String>>,
+}
+
+impl TurnResult {
+    /// The turn was cut short.
+    pub fn is_cut(&self) -> bool {
+        self.terminal_reason.as_deref().is_some_and(|reason| reason.starts_with("aborted_"))
+    }
 }
 
 impl Incoming {

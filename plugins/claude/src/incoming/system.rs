@@ -3,7 +3,7 @@
 use serde_json::{Map, Value};
 
 use super::fields::{fields, text};
-use super::{Incoming, State};
+use super::{Background, Incoming, State};
 
 pub fn system(mut value: Value) -> Incoming {
     let subtype = text(&value, "subtype").unwrap_or_default();
@@ -18,8 +18,12 @@ pub fn system(mut value: Value) -> Incoming {
         "background_tasks_changed" => {
             // A watcher is no work: the program itself does not wait for it.
             let is_work = |task: &&Value| task.get("ambient").and_then(Value::as_bool) != Some(true);
-            let count = |tasks: &Vec<Value>| tasks.iter().filter(is_work).count();
-            value.get("tasks").and_then(Value::as_array).map_or(Incoming::Other, |tasks| Incoming::BackgroundTasks(count(tasks)))
+            let is_agent = |task: &&Value| task.get("task_type").and_then(Value::as_str) != Some("local_bash");
+            value.get("tasks").and_then(Value::as_array).map_or(Incoming::Other, |tasks| {
+                let tasks: Vec<&Value> = tasks.iter().filter(is_work).collect();
+                let agents = tasks.iter().copied().filter(is_agent).count();
+                Incoming::BackgroundTasks(Background { tasks: tasks.len(), agents })
+            })
         }
         "task_started" => Incoming::TaskStarted(fields(value)),
         "task_notification" => Incoming::TaskEnded(fields(value)),

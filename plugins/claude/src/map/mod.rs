@@ -55,6 +55,16 @@ impl Mapper {
         self.last_text.as_ref().map(|(_, text)| text.as_str())
     }
 
+    /// Whether a call of the main agent's turn is open.
+    pub fn is_busy(&self) -> bool {
+        self.open.keys().any(|id| self.is_of_turn(id))
+    }
+
+    /// Whether this call is open in the main agent's turn.
+    pub fn is_of_turn(&self, id: &str) -> bool {
+        self.open.get(id).is_some_and(|open| open.parent.is_none() && !open.in_background)
+    }
+
     /// A use of a tool was refused here.
     pub fn declined(&mut self, tool_use_id: Option<&str>) {
         if let Some(open) = tool_use_id.and_then(|id| self.open.get_mut(id)) {

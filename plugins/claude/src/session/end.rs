@@ -60,7 +60,7 @@ impl Session {
                 self.turn_open = true;
                 self.interrupt(now, out);
             }
-            Stage::Answered { .. } if self.background > 0 => {
+            Stage::Answered { .. } if self.background.tasks > 0 => {
                 self.cut = Some(Cut::Background);
                 self.end_session(now, out);
             }
@@ -105,16 +105,16 @@ impl Session {
     pub fn tick(&mut self, now: Duration, out: &mut Effects) {
         match self.stage {
             Stage::Interrupting { until } if now >= until => self.end_session(now, out),
-            Stage::Answered { background_until } if self.background > 0 && now >= background_until => {
+            Stage::Answered { background_until } if self.background.tasks > 0 && now >= background_until => {
                 let text = format!(
                     "{} background tasks of the agent were still running {} s after its answer and are stopped",
-                    self.background,
+                    self.background.tasks,
                     self.setup.background_wait.as_secs()
                 );
                 out.events.push(Event::notice(Severity::Warning, "background_stopped", text));
                 self.end_session(now, out);
             }
-            Stage::Answered { .. } if self.background == 0 && self.quiet_until.is_some_and(|until| now >= until) => {
+            Stage::Answered { .. } if self.background.tasks == 0 && self.quiet_until.is_some_and(|until| now >= until) => {
                 // The answer stands, though a message came too late for another one.
                 out.events.extend(self.inbox.give_up().iter().map(|id| said::not_delivered(id)));
                 self.close(now, out);
@@ -127,7 +127,7 @@ impl Session {
     pub fn deadline(&self) -> Option<Duration> {
         match self.stage {
             Stage::Working => None,
-            Stage::Answered { background_until } if self.background > 0 => Some(background_until),
+            Stage::Answered { background_until } if self.background.tasks > 0 => Some(background_until),
             Stage::Answered { .. } => self.quiet_until,
             Stage::Interrupting { until } | Stage::Ending { until } => Some(until),
         }
@@ -161,7 +161,7 @@ impl Session {
             let stderr = Vec::from(std::mem::take(&mut self.stderr)).join("\n");
             return Outcome::failed(verdict::without_result(exit, &stderr));
         };
-        let aborted = result.terminal_reason.as_deref().is_some_and(|reason| reason.starts_with("aborted_"));
+        let aborted = result.is_cut();
         match self.cut {
             Some(Cut::Background) => return Outcome::stopped(partial),
             Some(Cut::Turn) if aborted => return Outcome::stopped(partial),

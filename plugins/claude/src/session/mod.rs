@@ -1,26 +1,27 @@
 //! One run of `claude` as a state machine: lines, answers and time in; events and lines to write out.
 //!
 //! It knows no host: the adapter in `lib.rs` feeds it, and so do the tests, with recorded streams. This file takes what the
-//! program says; [`end`] has the ways to the end, [`said`] the words for people.
+//! program says; [`steering`] what the person says meanwhile, [`end`] the ways to the end, [`said`] the words for people.
 
 mod end;
 mod said;
+mod steering;
 #[cfg(test)]
 mod tests;
 
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use falconer_backend::{Answer, Effects, Event, Failure, JsonLine, MessageText, NativeEvent, Severity, Steering, Timing};
+use falconer_backend::{Answer, Effects, Event, Failure, JsonLine, NativeEvent, Severity, Timing};
 use serde_json::{Value, json};
 
-use crate::incoming::{Asked, Asking, Incoming, Init, State, StreamEvent, TurnResult};
+use crate::incoming::{Asked, Asking, Background, Incoming, Init, State, StreamEvent, TurnResult};
 use crate::map::Mapper;
+use crate::outgoing;
 use crate::question::{Opened, Questions, refusal};
 use crate::schema::Schema;
 use crate::steer::Inbox;
 use crate::usage::Account;
-use crate::{message, outgoing};
 use end::{Cut, Stage};
 
 /// After a result or the end of background work: how long the program may take to say whether it goes on.
@@ -71,7 +72,7 @@ pub struct Session {
     messages: u32,
     /// The program tells its state.
     tells_state: bool,
-    background: usize,
+    background: Background,
     /// The run is over at that time if nothing more is heard.
     quiet_until: Option<Duration>,
     /// What was cut short from here, and why.
@@ -96,7 +97,7 @@ impl Session {
             turn_open: true,
             messages: 0,
             tells_state: false,
-            background: 0,
+            background: Background::default(),
             quiet_until: None,
             cut: None,
             requests: 0,
@@ -108,33 +109,8 @@ impl Session {
 
     /// The run's own message.
     pub fn begin(&mut self, content: Vec<Value>, out: &mut Effects) {
-        let uuid = self.inbox.send(None);
+        let uuid = self.inbox.send(None, None);
         out.lines.push(outgoing::Message { uuid: &uuid, content, expand: self.setup.expand, timing: None }.line());
-    }
-
-    /// A message of the person to the live run. `content` is what its parts are to the program.
-    ///
-    /// # Errors
-    /// `run_ending`: the run is being ended, and takes no more.
-    pub fn steer(&mut self, steering: Steering, content: Vec<Value>, now: Duration, out: &mut Effects) -> Result<(), Failure> {
-        if !matches!(self.stage, Stage::Working | Stage::Answered { .. }) {
-            return Err(Failure::new("run_ending", "the run is being ended; the message was not given to the agent")
-                .with_hint("continue the run when it has ended"));
-        }
-        self.say(steering.id, message::shown(&steering.message), content, steering.timing, now, out);
-        Ok(())
-    }
-
-    fn say(&mut self, id: String, text: String, content: Vec<Value>, timing: Timing, now: Duration, out: &mut Effects) {
-        let uuid = self.inbox.send(Some(id.clone()));
-        out.lines.push(outgoing::Message { uuid: &uuid, content, expand: self.setup.expand, timing: Some(timing) }.line());
-        out.events.push(Event::MessageAdded(MessageText { id, text, whole: true, parent: None }));
-        match self.stage {
-            // The turn in hand may be cut short for it.
-            Stage::Working if timing == Timing::Now => self.mapper.interrupting = true,
-            Stage::Answered { .. } => self.quiet_until = Some(now + STATE_WAIT),
-            _ => {}
-        }
     }
 
     /// An answer to a question.
@@ -182,14 +158,14 @@ impl Session {
             }
             Incoming::State(state) => self.state_changed(state, now, out),
             Incoming::Mode(mode) => events.push(native("permission_mode", &json!({ "permission_mode": mode }))),
-            Incoming::BackgroundTasks(count) => {
-                self.background = count;
+            Incoming::BackgroundTasks(background) => {
+                self.background = background;
                 // An end of background work brings a turn of its own; wait for it a little.
-                if count == 0 && matches!(self.stage, Stage::Answered { .. }) {
+                if background.tasks == 0 && matches!(self.stage, Stage::Answered { .. }) {
                     self.quiet_until = Some(now + SETTLE);
                 }
             }
-            Incoming::TaskStarted(task) => self.mapper.task_started(&task),
+            Incoming::TaskStarted(task) => self.task_started(&task, out),
             Incoming::TaskEnded(task) => self.mapper.task_ended(events, task),
             Incoming::Progress(kind, data) => events.push(native(kind, &data)),
             Incoming::Retry(retry) => events.push(Event::notice(Severity::Warning, "api_retry", said::retry(&retry))),
@@ -203,7 +179,10 @@ impl Session {
                 if stream.parent.is_none() {
                     self.turn_began();
                     match stream.event {
-                        StreamEvent::MessageStart(_) => self.judge_turns(now, out),
+                        StreamEvent::MessageStart(_) => {
+                            self.judge_turns(now, out);
+                            self.account.message_began();
+                        }
                         StreamEvent::Usage(_) => self.messages += 1,
                         _ => {}
                     }
@@ -287,7 +266,7 @@ impl Session {
 
     /// Nothing is left to do: every message is answered, and nothing runs in the background.
     fn is_done(&self) -> bool {
-        self.background == 0 && self.inbox.is_settled()
+        self.background.tasks == 0 && self.inbox.is_settled()
     }
 
     fn result(&mut self, result: Box<TurnResult>, now: Duration, out: &mut Effects) {

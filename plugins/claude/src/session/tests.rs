@@ -103,6 +103,88 @@ fn a_message_that_the_program_never_takes_up_costs_no_answer() {
     assert!(out.events.pending().events.iter().any(told));
 }
 
+/// The requests and messages among the lines, by their subtype or type.
+fn written(out: &Effects) -> Vec<String> {
+    let lines = out.lines.iter().map(|line| serde_json::from_str::<Value>(line).unwrap());
+    lines.map(|line| line["request"]["subtype"].as_str().or(line["priority"].as_str()).unwrap_or("first").to_owned()).collect()
+}
+
+#[test]
+fn an_interrupt_goes_before_a_message_that_cuts() {
+    let mut session = session(Setup::default());
+    let mut out = Effects::default();
+    let at = Duration::from_secs;
+    let steering = |id: &str, timing| Steering { id: id.to_owned(), message: vec![Part::Text(id.to_owned())], timing };
+    session.begin(Vec::new(), &mut out);
+    session.steer(steering("m1", Timing::AfterStep), Vec::new(), at(1), &mut out).unwrap();
+    session.steer(steering("m2", Timing::Now), Vec::new(), at(1), &mut out).unwrap();
+    assert_eq!(written(&out), ["first", "next", "interrupt", "now"]);
+    let interrupt: Value = serde_json::from_str(&out.lines[2]).unwrap();
+    assert_eq!(interrupt["request"].get("cancel_queued"), None, "what waits is answered all the same");
+    // After the answer nothing is to be cut.
+    session.line(line(&json!({ "type": "result", "subtype": "success", "result": "first" })), at(2), &mut out);
+    session.steer(steering("m3", Timing::Now), Vec::new(), at(3), &mut out).unwrap();
+    assert_eq!(written(&out)[4..], ["now"]);
+}
+
+#[test]
+fn subagents_in_the_background_outlive_a_cut_where_they_can() {
+    let at = Duration::from_secs;
+    let call = |id: &str| json!({ "type": "tool_use", "id": id, "name": "Bash", "input": { "command": "x" } });
+    let says = |parent: Option<&str>, id: &str| {
+        let message = json!({ "id": format!("of-{id}"), "content": [call(id)] });
+        line(&json!({ "type": "assistant", "parent_tool_use_id": parent, "message": message }))
+    };
+    let started = |id: &str, background: bool| {
+        let task = json!({ "task_id": format!("task-{id}"), "tool_use_id": id, "is_backgrounded": background });
+        let mut value = json!({ "type": "system", "subtype": "task_started" });
+        value.as_object_mut().unwrap().extend(task.as_object().unwrap().clone());
+        line(&value)
+    };
+    let tasks = |kind: &str| line(&json!({ "type": "system", "subtype": "background_tasks_changed", "tasks": [{ "task_type": kind }] }));
+    let steering = || Steering { id: "m".to_owned(), message: vec![Part::Text("m".to_owned())], timing: Timing::Now };
+    // An agent in the background, which runs a command.
+    let with_agent = || {
+        let (mut session, mut out) = (session(Setup::default()), Effects::default());
+        session.line(says(None, "agent"), at(1), &mut out);
+        session.line(tasks("local_agent"), at(1), &mut out);
+        session.line(started("agent", true), at(1), &mut out);
+        session.line(says(Some("agent"), "inner"), at(1), &mut out);
+        session
+    };
+
+    // The message goes alone; a command that began before it was read is stopped, those of the agent are not.
+    let (mut session, mut out) = (with_agent(), Effects::default());
+    session.steer(steering(), Vec::new(), at(2), &mut out).unwrap();
+    assert_eq!(written(&out), ["now"]);
+    let sent: Value = serde_json::from_str(&out.lines[0]).unwrap();
+    let lifecycle = |state: &str| line(&json!({ "type": "command_lifecycle", "command_uuid": sent["uuid"], "state": state }));
+    let mut out = Effects::default();
+    session.line(lifecycle("queued"), at(2), &mut out);
+    session.line(says(None, "outer"), at(2), &mut out);
+    session.line(started("inner", false), at(3), &mut out);
+    assert!(out.lines.is_empty(), "{:?}", out.lines);
+    session.line(started("outer", false), at(3), &mut out);
+    assert_eq!(written(&out), ["stop_task"]);
+    assert!(out.lines[0].contains("task-outer"), "{:?}", out.lines);
+    // What begins when the message has been read is not.
+    session.line(lifecycle("started"), at(4), &mut out);
+    session.line(says(None, "later"), at(4), &mut out);
+    session.line(started("later", false), at(4), &mut out);
+    assert_eq!(out.lines.len(), 1, "{:?}", out.lines);
+
+    // Where a call is open only the interrupt ends it; commands in the background outlive it.
+    for (kind, busy) in [("local_agent", true), ("local_bash", false)] {
+        let (mut session, mut out) = (with_agent(), Effects::default());
+        session.line(tasks(kind), at(1), &mut out);
+        if busy {
+            session.line(says(None, "outer"), at(1), &mut out);
+        }
+        session.steer(steering(), Vec::new(), at(2), &mut out).unwrap();
+        assert_eq!(written(&out), ["interrupt", "now"], "{kind}");
+    }
+}
+
 #[test]
 fn a_message_that_never_arrives_is_told() {
     let mut session = session(Setup::default());

@@ -62,6 +62,7 @@ impl Session {
         if self.mapper.commands() > 0
             && let Some(thread) = &self.thread
         {
+            self.mapper.ending(&thread.id);
             let params = json!({ "threadId": thread.id });
             self.request("thread/backgroundTerminals/clean", &params, Purpose::Nothing, out);
         }
@@ -78,6 +79,7 @@ impl Session {
         }
         self.stage = Stage::Cleaning { left: threads.len(), until: now + CLEAN_WAIT };
         for thread in threads {
+            self.mapper.ending(&thread);
             self.request("thread/backgroundTerminals/clean", &json!({ "threadId": thread }), Purpose::Clean, out);
         }
     }

@@ -274,7 +274,7 @@ impl Session {
 
 #[cfg(test)]
 mod tests {
-    use falconer_backend::{Job, JsonLine, Limits, Part};
+    use falconer_backend::{ItemStatus, Job, JsonLine, Limits, Part};
 
     use super::*;
     use crate::mcp::Servers;
@@ -379,6 +379,36 @@ mod tests {
                 &mut out,
             );
             assert!(matches!(session.stage, Stage::Answered { .. }), "{lines:?}");
+        }
+    }
+
+    #[test]
+    fn a_command_that_is_killed_for_a_message_was_interrupted() {
+        let item = |method: &str, code: Option<i32>| {
+            let status = if code.is_some() { "failed" } else { "inProgress" };
+            let item = json!({"type": "commandExecution", "id": "c", "command": "x", "status": status, "exitCode": code});
+            json!({"method": method, "params": {"threadId": "main", "turnId": "t1", "item": item}})
+        };
+        let cut = json!({"method": "turn/completed", "params": {"threadId": "main", "turn": {"id": "t1", "status": "interrupted"}}});
+        // As the sandbox tells of the kill; of its own accord before that; and where nothing was to be ended.
+        for (code, now, status, left) in [
+            (137, true, ItemStatus::Interrupted, None),
+            (1, true, ItemStatus::Failed, Some(1)),
+            (137, false, ItemStatus::Failed, Some(137)),
+        ] {
+            let mut out = Effects::default();
+            let mut session = session(&working(), &mut out);
+            tell(&mut session, &item("item/started", None), &mut out);
+            if now {
+                session.steer(&steering("m1", Timing::Now), Duration::ZERO, &mut out).unwrap();
+                tell(&mut session, &cut, &mut out);
+            }
+            tell(&mut session, &item("item/completed", Some(code)), &mut out);
+            let ended = out.events.pending().events.into_iter().find_map(|event| match event {
+                Event::CommandFinished(end) => Some((end.status, end.exit_code)),
+                _ => None,
+            });
+            assert_eq!(ended, Some((status, left)), "{code} {now}");
         }
     }
 }
