@@ -16,8 +16,10 @@ ask = "500 ms"
 terminate = "500 ms"
 
 [backends.planned.grants]
-programs = { sh = "/bin/sh", only = { path = "/bin/echo", allow = ["[a-z]+"], max_args = 2 } }
 workspaces = ["{work}"]
+[backends.planned.grants.programs]
+sh = "/bin/sh"
+only = { path = "/bin/echo", allow = ["[a-z]+"], max_args = 2 }
 [backends.planned.grants.programs.ssh]
 path = "/bin/true"
 first = ["-F", "{config}", "-E", "{log}", "-T", "{args}", "--", "{target}", "{command}"]
@@ -333,7 +335,7 @@ fn runs_on_this_machine_and_calls_from_inside_them_are_in_the_ledger_too() {
     assert_eq!((&all[1]["code"], &all[1]["outcome"]), (&json!("cwd_not_granted"), &json!("refused")));
     assert_eq!((&all[3]["run_id"], &all[3]["code"]), (&denied["run_id"], &json!("spawn_refused")));
     // From inside a run.
-    let script = format!("{} run --backend planned-nothing x; true", crate::host::FALCONER);
+    let script = format!("{} run nobody x; true", crate::host::FALCONER);
     let outer = client.run(host.exec(json!({ "program": "sh", "args": ["-c", script] })));
     let inside = decisions(&host, &["--run", outer["run_id"].as_str().unwrap()]);
     assert!(inside.iter().any(|row| row["parent_run_id"] == outer["run_id"] && row["outcome"] == "refused"), "{inside:?} {outer}");
