@@ -5,6 +5,7 @@ use serde_json::{Value, json};
 
 use crate::client::Client;
 use crate::host::Host;
+use crate::patience::until;
 
 /// Targets that nothing listens on, rules with limits, and a backend that plans and starts what it is told to, with the grant that the
 /// bundled `ssh` has.
@@ -16,8 +17,10 @@ ask = "500 ms"
 terminate = "500 ms"
 
 [backends.planned.grants]
-programs = { sh = "/bin/sh", only = { path = "/bin/echo", allow = ["[a-z]+"], max_args = 2 } }
 workspaces = ["{work}"]
+[backends.planned.grants.programs]
+sh = "/bin/sh"
+only = { path = "/bin/echo", allow = ["[a-z]+"], max_args = 2 }
 [backends.planned.grants.programs.ssh]
 path = "/bin/true"
 first = ["-F", "{config}", "-E", "{log}", "-T", "{args}", "--", "{target}", "{command}"]
@@ -309,6 +312,26 @@ fn runs_wait_for_all_their_places_and_hold_none_meanwhile() {
 }
 
 #[test]
+fn a_run_does_not_wait_for_a_place_that_only_its_own_parents_have() {
+    let host = host();
+    let client = host.client();
+    let plan = run(&["uptime"]).to_string();
+    let inner = |target: &str| format!("{} run planned go --target {target} --config-json 'plan=[{plan}]'", crate::host::FALCONER);
+    let script = format!("{}; {}", inner("web-1"), inner("web-2"));
+    let starts = json!([{ "program": "sh", "args": ["-c", script], "set": [["HOME", host.path("home")]] }]);
+    let outer = client.spawn(request("web-1", json!({ "plan": [run(&["uptime"])], "start": starts, "hold": true })));
+    let inside = until("both calls from inside to be decided", || {
+        let all: Vec<Value> = decisions(&host, &["--run", &outer]).into_iter().filter(|row| row["parent_run_id"] == json!(outer)).collect();
+        (all.len() == 2).then_some(all)
+    });
+    assert_eq!((&inside[0]["code"], &inside[0]["target"]), (&json!("limit_reached"), &json!("web-1")), "{inside:?}");
+    assert!(inside[0]["rule"].as_str().unwrap().ends_with("has the last place of target `web-1`"), "{}", inside[0]);
+    assert_eq!((&inside[1]["outcome"], &inside[1]["target"]), (&json!("allowed"), &json!("web-2")), "the tag has another place");
+    assert_eq!(client.ended(inside[1]["run_id"].as_str().unwrap())["status"], "completed");
+    client.cancel(&outer);
+}
+
+#[test]
 fn many_runs_with_different_places_all_come_to_their_end() {
     let host = host();
     let client = host.client();
@@ -333,7 +356,7 @@ fn runs_on_this_machine_and_calls_from_inside_them_are_in_the_ledger_too() {
     assert_eq!((&all[1]["code"], &all[1]["outcome"]), (&json!("cwd_not_granted"), &json!("refused")));
     assert_eq!((&all[3]["run_id"], &all[3]["code"]), (&denied["run_id"], &json!("spawn_refused")));
     // From inside a run.
-    let script = format!("{} run --backend planned-nothing x; true", crate::host::FALCONER);
+    let script = format!("{} run nobody x; true", crate::host::FALCONER);
     let outer = client.run(host.exec(json!({ "program": "sh", "args": ["-c", script] })));
     let inside = decisions(&host, &["--run", outer["run_id"].as_str().unwrap()]);
     assert!(inside.iter().any(|row| row["parent_run_id"] == outer["run_id"] && row["outcome"] == "refused"), "{inside:?} {outer}");

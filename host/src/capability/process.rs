@@ -334,7 +334,11 @@ impl wit::Host for Host {
                 };
                 if let SpawnError::Denied(why) = &error {
                     let secrets = self.log.secrets();
-                    let told = || Told { program, command: for_the_record(asked, Some(secrets)), verdict: verdict(why.clone()) };
+                    let told = || Told {
+                        program,
+                        command: for_the_record(asked, Some(secrets)),
+                        verdict: verdict(String::from_utf8_lossy(&secrets.whole(why.as_bytes())).into_owned()),
+                    };
                     granted.setup.told.tell(told, true);
                 }
                 return Ok(Err(error));

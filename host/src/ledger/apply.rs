@@ -332,6 +332,9 @@ impl Changes<'_> {
     }
 
     fn put_decisions(&mut self, decisions: &[DecisionRow]) -> Result<(), Failure> {
+        if decisions.is_empty() {
+            return Ok(());
+        }
         let mut insert = self.conn.prepare_cached(
             "INSERT INTO decisions (at, caller, parent, run, backend, target, what, allowed, code, rule, address, command)
             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)",

@@ -190,8 +190,8 @@ impl Manager {
         }
     }
 
-    /// Writes decisions that belong to no run.
-    pub(super) async fn note(&self, rows: Vec<DecisionRow>) {
+    /// Writes decisions that belong to no run's step. A ledger that does not take them is logged.
+    pub async fn note(&self, rows: Vec<DecisionRow>) {
         if rows.is_empty() {
             return;
         }

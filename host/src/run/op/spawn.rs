@@ -221,7 +221,10 @@ impl Manager {
             return Err(fault.clone());
         }
         accepted.bind(planned);
-        self.would_wait_for_itself(&accepted)?;
+        if let Err(fault) = self.would_wait_for_itself(&accepted) {
+            self.note_refusal(&matter, SPAWN_RUN, &fault).await;
+            return Err(fault);
+        }
         Ok(accepted)
     }
 
