@@ -4,6 +4,7 @@
 //! thread and no wake-up: its actor waits for the next call. Dropping the handle cuts.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot};
 
@@ -108,8 +109,9 @@ impl Instance {
         self.call("reply", |to| Call::Reply(answer, to)).await
     }
     /// The export `cancel`.
-    pub async fn cancel(&self, reason: String) -> Result<Result<(), wit::Failure>, Fault> {
-        self.call("cancel", |to| Call::Cancel(reason, to)).await
+    pub async fn cancel(&self, reason: String, within: Duration) -> Result<Result<(), wit::Failure>, Fault> {
+        let within = u32::try_from(within.as_millis()).unwrap_or(u32::MAX);
+        self.call("cancel", |to| Call::Cancel(reason, within, to)).await
     }
     pub(super) async fn describe(&self) -> Result<wit::Info, Fault> {
         self.call("describe", Call::Describe).await

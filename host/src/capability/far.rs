@@ -27,6 +27,8 @@ pub type Preparing<'a> = Pin<Box<dyn Future<Output = Result<Prepared, SpawnError
 
 /// Judges what is asked of the far end, and makes it ready. One for each run that has a target.
 pub trait FarEnd: Send + Sync {
+    /// Whether something of the run may have been started there: a start was prepared, in this life of the run or an earlier one.
+    fn has_begun(&self) -> bool;
     /// `program` is where the child's program is. An error is `far` with the rule's code, and where the target cannot be reached from here (a name that leads nowhere).
     fn prepare(&self, label: String, program: Utf8PathBuf, action: FarAction) -> Preparing<'_>;
 }

@@ -12,6 +12,8 @@ pub mod scratch;
 mod ssh_config;
 pub mod wrapper;
 
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use camino::Utf8PathBuf;
 use tokio::runtime::Handle;
 
@@ -36,17 +38,18 @@ pub struct Remote {
     target: String,
     policy: Policy,
     scratch: Scratch,
+    begun: AtomicBool,
     /// Addresses are looked up here, apart from guests.
     runtime: Handle,
 }
 
 impl Remote {
-    /// Of a run, to the target of this name. `data_dir` is the host's own; what is written there goes with the value. To be made
+    /// Of a run, to the target of this name; `begun`: an earlier life of it may have started something there. `data_dir` is the host's own; what is written there goes with the value. To be made
     /// on the runtime that serves.
     #[must_use]
-    pub fn new(run: RunId, backend: &str, target: &str, policy: Policy) -> Self {
+    pub fn new(run: RunId, backend: &str, target: &str, policy: Policy, begun: bool) -> Self {
         let scratch = Scratch::of(&policy.config().data_dir, run);
-        Self { run, backend: backend.to_owned(), target: target.to_owned(), policy, scratch, runtime: Handle::current() }
+        Self { run, backend: backend.to_owned(), target: target.to_owned(), policy, scratch, begun: AtomicBool::new(begun), runtime: Handle::current() }
     }
 
     async fn made_ready(&self, label: String, program: Utf8PathBuf, action: FarAction) -> Result<Prepared, Fault> {
@@ -79,6 +82,9 @@ impl Remote {
             link_s,
         };
         room.write("config", &page.write()?).map_err(|error| unwritable(&error))?;
+        if matches!(action, FarAction::Run(_) | FarAction::Detach(_)) {
+            self.begun.store(true, Ordering::Relaxed);
+        }
         Ok(Prepared {
             target: self.target.clone(),
             command,
@@ -109,6 +115,10 @@ impl Remote {
 pub const KNOWN_HOSTS: &str = "known_hosts";
 
 impl FarEnd for Remote {
+    fn has_begun(&self) -> bool {
+        self.begun.load(Ordering::Relaxed)
+    }
+
     fn prepare(&self, label: String, program: Utf8PathBuf, action: FarAction) -> Preparing<'_> {
         Box::pin(async move { self.made_ready(label, program, action).await.map_err(refusal) })
     }

@@ -26,6 +26,9 @@ use crate::tree::{Left, Seen, Verdict};
 /// has the time of its rung.
 const BUSY_AT_STOP: Duration = Duration::from_millis(25);
 
+/// The same where a stop needs the component, for the far end can only be asked by it.
+const BUSY_AT_FAR_STOP: Duration = Duration::from_secs(1);
+
 /// How long the store may take to go once it was cut.
 const CUT_WAIT: Duration = Duration::from_secs(2);
 
@@ -135,8 +138,9 @@ impl Supervisor {
             self.close_questions(Closed::Cancelled);
         }
         if asks {
-            self.cancel_due = Some(receipt.reason.clone().unwrap_or_else(|| format!("{cause:?}").to_lowercase()));
-            self.pump(Instant::now() + ask, Until::Heard, &mut last).await;
+            let until = Instant::now() + ask;
+            self.cancel_due = Some((receipt.reason.clone().unwrap_or_else(|| format!("{cause:?}").to_lowercase()), until));
+            self.pump(until, Until::Heard, &mut last).await;
         }
         // Where nothing is left to wait for, the announcement and the end are one transaction.
         if self.tree.was_used() || !children.is_empty() {
@@ -220,6 +224,7 @@ impl Supervisor {
     async fn pump(&mut self, until: Instant, what: Until, last: &mut Last) {
         let latest = until;
         let mut looked = None;
+        let busy = if self.far.is_some() { BUSY_AT_FAR_STOP } else { BUSY_AT_STOP };
         loop {
             // The drain has its own time: what was written before the end counts, however short the grace.
             let until = self.hurry.filter(|_| what != Until::Finished).map_or(latest, |hurry| latest.min(hurry));
@@ -235,7 +240,7 @@ impl Supervisor {
                 self.next_call();
             }
             let wake = match &self.call {
-                Some(call) => until.min(looked.unwrap_or(call.since).max(call.since) + BUSY_AT_STOP),
+                Some(call) => until.min(looked.unwrap_or(call.since).max(call.since) + busy),
                 None if finished || !self.may_call() => until,
                 None => self.next_poll().map_or(until, |poll| until.min(poll)),
             };
@@ -281,7 +286,7 @@ impl Supervisor {
                     let now = Instant::now();
                     looked = Some(now);
                     let in_the_host = self.instance.as_ref().is_some_and(|instance| instance.is_in_the_host());
-                    if let Some(call) = &self.call && now >= call.since + BUSY_AT_STOP && !in_the_host {
+                    if let Some(call) = &self.call && now >= call.since + busy && !in_the_host {
                         last.fault = Some(Fault::new(code::BACKEND_BLOCKED, "the component was in a call when it was to stop"));
                         if let Some(instance) = &self.instance {
                             instance.cut();
@@ -342,7 +347,7 @@ impl Supervisor {
             let detail = Some(format!("the backend did not come to say what became of it{why}"));
             receipt.far_end = Some(FarEnd { state: "unknown".into(), detail });
         }
-        let ending = conclude(cause, fault, last, receipt, partial_text, self.output_schema.as_ref());
+        let ending = conclude(cause, fault, last, receipt, partial_text, self.output_schema.as_ref(), self.far.as_ref().is_some_and(|far| far.has_begun()));
         self.record.end(ending).await;
         self.record.submit().await;
         match self.record.settled().await {
@@ -404,6 +409,7 @@ fn conclude(
     mut receipt: Receipt,
     last_message: Option<String>,
     schema: Option<&Value>,
+    far_begun: bool,
 ) -> Ending {
     let mut partial = Completion { text: last_message, structured: None };
     let mut outcome = last.outcome;
@@ -425,6 +431,11 @@ fn conclude(
         let error = Fault::new(code::STOP_UNVERIFIED, format!("it is not proven that nothing of the run lives: {reason}{names}"))
             .hint("look on the machine and end by hand what is left");
         return Ending::Lost { error, partial, receipt: Some(receipt) };
+    }
+    // Whoever was cut off while something ran there said nothing of it.
+    if far_begun && receipt.far_end.is_none() && matches!(outcome, None | Some(wit::Outcome::Stopped(_))) {
+        let detail = Some("the backend did not say what became of it".to_owned());
+        receipt.far_end = Some(FarEnd { state: "unknown".to_owned(), detail });
     }
     if let Some(wit::Outcome::Lost(lost)) = outcome {
         return Ending::Lost { error: from_failure(lost.failure), partial, receipt: Some(receipt) };

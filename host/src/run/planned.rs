@@ -45,6 +45,10 @@ impl OnlyPlanned {
 }
 
 impl FarEnd for OnlyPlanned {
+    fn has_begun(&self) -> bool {
+        self.way.has_begun()
+    }
+
     fn prepare(&self, label: String, program: Utf8PathBuf, action: FarAction) -> Preparing<'_> {
         Box::pin(async move {
             let rule = match &action {
@@ -71,6 +75,10 @@ mod tests {
     struct Way(Mutex<Vec<String>>);
 
     impl FarEnd for Way {
+        fn has_begun(&self) -> bool {
+            !self.0.lock().unwrap().is_empty()
+        }
+
         fn prepare(&self, label: String, _program: Utf8PathBuf, _action: FarAction) -> Preparing<'_> {
             Box::pin(async move {
                 self.0.lock().unwrap().push(label);

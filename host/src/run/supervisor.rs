@@ -28,7 +28,7 @@ use super::step::RATE_WINDOW_S;
 use super::translate::{Translator, from_failure};
 use crate::backend::{Instance, Made};
 use crate::capability::told::{Hearing, telling};
-use crate::capability::{Host, Inputs, Sealed, Setup};
+use crate::capability::{FarEnd, Host, Inputs, Sealed, Setup};
 use crate::clock::Millis;
 use crate::config;
 use crate::contract::falconer::backend::types as wit;
@@ -71,7 +71,9 @@ pub(super) struct Supervisor {
     pub(super) instance: Option<Arc<Instance>>,
     pub(super) call: Option<InHand>,
     pub(super) poll_due: bool,
-    pub(super) cancel_due: Option<String>,
+    /// The way to its target.
+    pub(super) far: Option<Arc<dyn FarEnd>>,
+    pub(super) cancel_due: Option<(String, Instant)>,
     /// Why it ends, from when it does.
     pub(super) ending: Option<Cause>,
     /// The backend refused to be asked: asking it for longer brings nothing.
@@ -202,7 +204,7 @@ impl Supervisor {
             log: assignment.log.clone(),
             children: limits.children,
             blob_bytes: limits.output,
-            far: assignment.far,
+            far: assignment.far.clone(),
             told,
             sealed: sealed.clone(),
         });
@@ -215,6 +217,7 @@ impl Supervisor {
             instance: None,
             call: None,
             poll_due: false,
+            far: assignment.far,
             cancel_due: None,
             ending: None,
             deaf: false,
@@ -371,8 +374,9 @@ impl Supervisor {
         if !self.may_call() {
             return;
         }
-        if let Some(reason) = self.cancel_due.take() {
-            self.begin(|instance| async move { Called::Cancel(instance.cancel(reason).await) });
+        if let Some((reason, until)) = self.cancel_due.take() {
+            let within = until.saturating_duration_since(Instant::now());
+            self.begin(|instance| async move { Called::Cancel(instance.cancel(reason, within).await) });
         } else if let Some(Said { answer, reply }) = self.said.pop_front() {
             self.replying = reply;
             self.begin(|instance| async move { Called::Reply(instance.reply(answer).await) });

@@ -105,7 +105,7 @@ impl Backend for Claude {
         })
     }
 
-    fn cancel(&mut self, _reason: &str) -> Result<(), Failure> {
+    fn cancel(&mut self, _reason: &str, _within: Duration) -> Result<(), Failure> {
         self.0.cancel();
         Ok(())
     }

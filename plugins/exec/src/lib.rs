@@ -126,7 +126,7 @@ impl Backend for Exec {
         }
     }
 
-    fn cancel(&mut self, _reason: &str) -> Result<(), Failure> {
+    fn cancel(&mut self, _reason: &str, _within: Duration) -> Result<(), Failure> {
         if !matches!(self.life, Life::Ended { .. }) {
             self.cancelled = true;
             self.process.terminate()?;

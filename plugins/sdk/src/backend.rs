@@ -3,6 +3,7 @@
 //! One instance of the component is one run, so the state is one value: [`Run`] holds it between calls.
 
 use std::cell::RefCell;
+use std::time::Duration;
 
 use crate::{Answer, Draft, Events, Failure, Info, Job, Outcome, Step, step};
 
@@ -49,7 +50,7 @@ pub trait Backend: Sized + 'static {
     ///
     /// # Errors
     /// Nothing could be asked, so the host goes on to terminate at once. That is what happens without one.
-    fn cancel(&mut self, _reason: &str) -> Result<(), Failure> {
+    fn cancel(&mut self, _reason: &str, _within: Duration) -> Result<(), Failure> {
         Err(Failure::new("unsupported", "this backend has no polite way to stop"))
     }
 }
@@ -102,8 +103,8 @@ impl<B: Backend> Run<B> {
     ///
     /// # Errors
     /// Those of [`Backend::cancel`].
-    pub fn cancel(&self, reason: &str) -> Result<(), Failure> {
-        self.state.borrow_mut().as_mut().ok_or_else(not_started)?.cancel(reason)
+    pub fn cancel(&self, reason: &str, within: Duration) -> Result<(), Failure> {
+        self.state.borrow_mut().as_mut().ok_or_else(not_started)?.cancel(reason, within)
     }
 }
 
@@ -144,8 +145,8 @@ macro_rules! export {
                 fn reply(answer: $crate::Answer) -> ::std::result::Result<(), $crate::Failure> {
                     RUN.with(|run| run.reply(answer))
                 }
-                fn cancel(reason: ::std::string::String) -> ::std::result::Result<(), $crate::Failure> {
-                    RUN.with(|run| run.cancel(&reason))
+                fn cancel(reason: ::std::string::String, within_ms: u32) -> ::std::result::Result<(), $crate::Failure> {
+                    RUN.with(|run| run.cancel(&reason, ::std::time::Duration::from_millis(within_ms.into())))
                 }
             }
 

@@ -10,6 +10,8 @@ mod line;
 mod run;
 mod verdict;
 
+use std::time::Duration;
+
 use falconer_backend::{Backend, Command, Draft, Failure, FarAction, FarStart, FarWords, Info, Job, Step};
 
 use crate::config::Config;
@@ -48,8 +50,8 @@ impl Backend for Ssh {
         self.0.poll()
     }
 
-    fn cancel(&mut self, _reason: &str) -> Result<(), Failure> {
-        self.0.cancel();
+    fn cancel(&mut self, _reason: &str, within: Duration) -> Result<(), Failure> {
+        self.0.cancel(within);
         Ok(())
     }
 }

@@ -168,9 +168,9 @@ impl Run {
     }
 
     /// Asks for the end.
-    pub fn cancel(&mut self) {
-        let now = Instant::now();
-        self.stop = Some(Stop { at: now, killed: false });
+    pub fn cancel(&mut self, within: Duration) {
+        self.ask = within;
+        self.stop = Some(Stop { at: Instant::now(), killed: false });
         if let Phase::On(line) = &mut self.phase {
             if line.has_begun() {
                 line.say(far::TERMINATE);

@@ -22,7 +22,7 @@ fn numbers(client: &Client, run: &str) -> usize {
 #[track_caller]
 fn whole(client: &Client, run: &str) {
     let out = output(client, run, "stdout");
-    let (last, rest) = out.trim_end().rsplit_once('\n').unwrap();
+    let (rest, last) = out.trim_end().rsplit_once('\n').unwrap();
     assert_eq!(last, "last");
     let count = rest.lines().count();
     assert!(rest.lines().map(|line| line.parse::<usize>().unwrap()).eq(1..=count), "{out}");

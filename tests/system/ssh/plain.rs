@@ -84,7 +84,7 @@ fn bytes_that_are_no_text_are_counted() {
 #[test]
 fn what_no_rule_allows_is_refused() {
     let Some(stage) = Stage::usual("a command that no rule allows") else { return };
-    stage.client.refused("spawn_run", request(json!({ "command": ["./relative"] })), "not_allowed");
+    stage.client.refused("spawn_run", request(json!({ "command": ["./relative"] })), "invalid_argument");
     stage.client.refused("spawn_run", json!({ "backend": "ssh", "config": { "command": ["true"] } }), "invalid_argument");
     stage.client.refused("spawn_run", json!({ "backend": "ssh", "target": "fra", "config": { "command": ["true"] } }), "unknown_target");
 }

@@ -29,7 +29,7 @@ async fn a_run_from_start_to_end() {
     let step = instance.poll().await.unwrap();
     assert!(step.events.is_empty() && matches!(step.next, wit::Next::Pending(None)));
     instance.reply(wit::Answer::Dismissed(wit::Withdrawal { question: "q".into(), reason: "r".into() })).await.unwrap().unwrap();
-    instance.cancel("enough".into()).await.unwrap().unwrap();
+    instance.cancel("enough".into(), Duration::from_secs(1)).await.unwrap().unwrap();
     instance.cut();
     assert_eq!(instance.gone().await, End::Returned);
     assert_eq!(instance.poll().await.unwrap_err().code, CUT);
@@ -62,7 +62,7 @@ async fn a_spinning_guest_is_cut_wherever_it_spins() {
             match export {
                 "start" => instance.start(job()).await.map(drop),
                 "poll" => instance.poll().await.map(drop),
-                _ => instance.cancel("x".into()).await.map(drop),
+                _ => instance.cancel("x".into(), Duration::from_secs(1)).await.map(drop),
             }
         };
         let cut = async {

@@ -25,7 +25,7 @@ impl Guest for Backend {
     fn reply(_answer: Answer) -> Result<(), Failure> {
         Err(nothing())
     }
-    fn cancel(_reason: String) -> Result<(), Failure> {
+    fn cancel(_reason: String, _within_ms: u32) -> Result<(), Failure> {
         Ok(())
     }
 }

@@ -124,7 +124,7 @@ impl Backend for Planned {
         events.finish(Outcome::Completed(Completion { text: Some("done".to_owned()), structured: None }))
     }
 
-    fn cancel(&mut self, _reason: &str) -> Result<(), Failure> {
+    fn cancel(&mut self, _reason: &str, _within: std::time::Duration) -> Result<(), Failure> {
         self.cancelled = true;
         Ok(())
     }

@@ -111,7 +111,7 @@ impl Guest for Backend {
         Err(failure("never", "it asks nothing"))
     }
 
-    fn cancel(_reason: String) -> Result<(), Failure> {
+    fn cancel(_reason: String, _within_ms: u32) -> Result<(), Failure> {
         WORK.with_borrow_mut(|work| work.iter_mut().for_each(|work| work.cancelled = true));
         Ok(())
     }

@@ -98,7 +98,7 @@ impl Guest for Hostile {
         STATE.with_borrow_mut(|state| state.work.reply(answer))
     }
 
-    fn cancel(_reason: String) -> Result<(), Failure> {
+    fn cancel(_reason: String, _within_ms: u32) -> Result<(), Failure> {
         STATE.with_borrow_mut(|state| {
             state.cancelled = true;
             state.work.lasting.cancelled = true;

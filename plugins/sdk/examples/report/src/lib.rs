@@ -59,7 +59,7 @@ impl Backend for Report {
         })
     }
 
-    fn cancel(&mut self, _reason: &str) -> Result<(), Failure> {
+    fn cancel(&mut self, _reason: &str, _within: std::time::Duration) -> Result<(), Failure> {
         self.cancelled = true;
         self.process.terminate()
     }
