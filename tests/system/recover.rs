@@ -4,6 +4,7 @@
 
 use std::fs::{self, OpenOptions};
 use std::io::{BufRead, BufReader, Write};
+use std::path::Path;
 use std::process::Stdio;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -16,7 +17,7 @@ use crate::client::{Client, Era, is_end, is_terminal};
 use crate::daemon::nested;
 use crate::host::{Host, USUAL};
 use crate::patience::until;
-use crate::processes::with_environment;
+use crate::processes::{listening_below, with_environment};
 
 /// Follows the far job from a byte on.
 const FOLLOW: &str = "exec tail -c +{at} -f far";
@@ -212,12 +213,13 @@ fn an_orderly_end_leaves_them_to_the_next_host() {
 #[test]
 fn a_host_whose_directory_goes_leaves_nothing() {
     let host = host();
-    let mut daemon = host.command(&["serve", "--ephemeral"]).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
-    let mut line = String::new();
-    BufReader::new(daemon.stdout.as_mut().unwrap()).read_line(&mut line).unwrap();
-    let data = line.strip_prefix("falconer serves ").and_then(|rest| rest.split(';').next()).unwrap();
+    let mut daemon = host.command(&["serve", "--ephemeral"]).stderr(Stdio::piped()).spawn().unwrap();
+    let mut lines = BufReader::new(daemon.stderr.take().unwrap()).lines().map_while(Result::ok);
+    let place = lines.find_map(|line| Some(line.strip_prefix("falconer serves ")?.split(';').next()?.to_owned())).unwrap();
+    std::thread::spawn(move || lines.for_each(drop));
+    let data = place.as_str();
     let client =
-        until("a client", || fs::exists(data).unwrap().then(|| Client::start(host.command(&["mcp", "--data-dir", data]), Era::Legacy)));
+        until("a client", || (!listening_below(Path::new(data)).is_empty()).then(|| Client::start(host.command(&["mcp", "--data-dir", data]), Era::Legacy)));
     let run = client.spawn(follow(&host, "touch ended"));
     let _far = Far::begin(&host);
     client.event(&run, "output", |event| event["type"] == "command_output");
