@@ -80,7 +80,7 @@ impl Teller {
 
 impl Hearing {
     /// What was told and not heard yet, oldest first; does not wait.
-    pub fn next(&mut self) -> Option<Told> {
+    pub fn take(&mut self) -> Option<Told> {
         self.from.try_recv().ok()
     }
 
@@ -158,7 +158,7 @@ mod tests {
             teller.tell(|| told(n), true);
         }
         teller.tell(|| told(1_000), false);
-        let heard: Vec<String> = std::iter::from_fn(|| hearing.next()).map(|told| told.program).collect();
+        let heard: Vec<String> = std::iter::from_fn(|| hearing.take()).map(|told| told.program).collect();
         assert_eq!((heard.len() as u64, heard.last().map(String::as_str)), (REFUSALS_TOLD + 1, Some("1000")));
         assert_eq!(hearing.untold(), 7);
         Teller::default().tell(|| told(0), true);

@@ -107,7 +107,7 @@ impl Supervisor {
     pub(super) async fn hear(&mut self) -> Result<(), Fault> {
         let mut heard = Ok(());
         let mut some = false;
-        while let Some(told) = self.hearing.next() {
+        while let Some(told) = self.hearing.take() {
             some = true;
             let (row, notice) = self.decided(&told);
             self.record.with(Op::PutDecisions(vec![row]));
@@ -125,7 +125,7 @@ impl Supervisor {
     /// The same at the end, when the component is gone; and how many refusals there were besides.
     pub(super) async fn hear_the_rest(&mut self) {
         let mut notices = Vec::new();
-        while let Some(told) = self.hearing.next() {
+        while let Some(told) = self.hearing.take() {
             let (row, notice) = self.decided(&told);
             self.record.with(Op::PutDecisions(vec![row]));
             notices.push(notice);

@@ -1,5 +1,6 @@
 //! One operation of callers, one file.
 
+mod accept;
 mod agents;
 mod artifact;
 mod asked;
