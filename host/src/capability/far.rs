@@ -8,10 +8,11 @@ use std::ffi::OsString;
 use std::future::Future;
 use std::os::fd::OwnedFd;
 use std::pin::Pin;
+use std::sync::Arc;
 
 use crate::contract::falconer::backend::process::{FarAction, SpawnError};
 
-use super::Program;
+use super::{Program, Secrets};
 
 /// Names of places.
 const TARGET: &str = "{target}";
@@ -26,11 +27,17 @@ pub type Preparing<'a> = Pin<Box<dyn Future<Output = Result<Prepared, SpawnError
 /// Judges what is asked of the far end, and makes it ready. One for each run that has a target.
 pub trait FarEnd: Send + Sync {
     /// `denied` with the rule; `other` where the target cannot be reached from here (a name that leads nowhere).
-    fn prepare(&self, label: String, action: FarAction) -> Preparing<'_>;
+    /// `secrets`: those of the run, for who is asked for one by the child.
+    fn prepare(&self, label: String, action: FarAction, secrets: Arc<Secrets>) -> Preparing<'_>;
+}
+
+/// Somebody who waits upon a child from its start until nobody holds it any more.
+pub trait Attendant: Send + Sync {
+    /// It runs, and this is its number.
+    fn started(&self, pid: u32);
 }
 
 /// What a child for the far end is started with.
-#[derive(Debug)]
 pub struct Prepared {
     /// For `{target}`: never begins with `-`.
     pub target: String,
@@ -42,6 +49,8 @@ pub struct Prepared {
     pub log: Log,
     /// What is set besides what the component may set; goes before it.
     pub env: Vec<(String, OsString)>,
+    /// Told of the start; dropped with the component's hold on the child, or where it could not be started.
+    pub attendant: Option<Box<dyn Attendant>>,
 }
 
 /// A named pipe for what a program has to say itself.
@@ -122,6 +131,7 @@ mod tests {
             config: "/c".into(),
             log: Log { path: "/l".into(), reader, held },
             env: Vec::new(),
+            attendant: None,
         }
     }
 

@@ -55,7 +55,7 @@ struct Slot {
 
 impl Secrets {
     /// Reads what can be read at once, and starts the commands.
-    pub fn gather(setup: &Setup, news: &News) -> Self {
+    pub(super) fn gather(setup: &Setup, news: &News) -> Self {
         let mut slots = BTreeMap::new();
         for (name, source) in &setup.grant.secrets {
             let value = match source {
@@ -81,6 +81,22 @@ impl Secrets {
             slots.insert(name.clone(), slot);
         }
         Self { slots, runtime: setup.tree.handle().clone() }
+    }
+
+    /// These, for tests of who hands them out.
+    #[cfg(test)]
+    pub fn ready(values: &[(&str, &str)]) -> Self {
+        let slot = |value: &str| {
+            let value = watch::Sender::new(Value::Ready(value.as_bytes().into()));
+            Arc::new(Slot { value, bell: Bell::new(&News::default()) })
+        };
+        let slots = values.iter().map(|(name, value)| ((*name).to_owned(), slot(value))).collect();
+        Self { slots, runtime: Handle::current() }
+    }
+
+    /// Where waiting for them is done.
+    pub fn runtime(&self) -> &Handle {
+        &self.runtime
     }
 
     /// Whether a secret of this name is granted and has a value now. While it is being fetched, the answer is no, and

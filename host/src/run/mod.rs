@@ -26,4 +26,3 @@ mod translate;
 pub mod view;
 
 pub use manager::{Caller, Manager, Parts};
-pub use op::base64;

@@ -3,7 +3,6 @@
 mod agents;
 mod artifact;
 mod asked;
-mod base64;
 mod cancel;
 mod continue_run;
 mod file;
@@ -17,5 +16,3 @@ mod reopen;
 mod session;
 mod spawn;
 mod wait;
-
-pub use base64::to_base64 as base64;
