@@ -1,10 +1,12 @@
 //! Host keys that are pinned by fingerprint: what ssh(1) asks by its option KnownHostsCommand (ssh_config(5)).
 //!
-//! The command is this program by its link ([`super::LINK`]), as `LINK host-key NAME %I %H %t %K`, NAME the target of that ssh. It
-//! says that a key is known only where its fingerprint is among those in the file [`PINNED`] beside the link, and writes each key
+//! The command is this program by its link ([`super::LINK`]), as `LINK host-key NAME %I %H %t %K FILE…`, NAME the target of that ssh.
+//! It says that a key is known only where its fingerprint is among those in the file [`PINNED`] beside the link, and writes each key
 //! that was offered into [`OFFERED`] there. Whatever fails, nothing is known, and ssh goes no further.
+//!
+//! The files are those of known keys that ssh looks into by itself. Where the key is in none of them, what they know under that name
+//! is told in ssh's log, as is what is pinned: ssh tells of no fingerprint but the offered one.
 
-use std::ffi::OsStr;
 use std::io::Write;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
@@ -13,6 +15,7 @@ use std::process::ExitCode;
 use camino::Utf8Path;
 use sha2::{Digest, Sha256};
 
+use super::known;
 use crate::base64::{from_base64, to_base64};
 use crate::config::{Fingerprint, HostKey};
 use crate::policy::inventory::Host;
@@ -90,11 +93,13 @@ pub(super) fn main(dir: &Path, args: &[std::ffi::OsString]) -> ExitCode {
 
 /// The line that makes the key known, where it is.
 fn answer(dir: &Path, args: &[&str]) -> Option<String> {
-    let [name, _why, host, kind, key] = args else { return None };
+    let (&[name, _why, host, kind, key], files) = args.split_at_checked(5).and_then(|(five, files)| Some((five.first_chunk::<5>()?, files)))? else {
+        return None;
+    };
     // `NONE`: ssh asks for the order in which it is to want the types (%I is ORDER), and has no key yet.
-    let fingerprint = fingerprint(key).filter(|_| *kind != "NONE")?;
+    let fingerprint = fingerprint(key).filter(|_| kind != "NONE")?;
     let plain = |word: &str| !word.is_empty() && word.bytes().all(|byte| byte.is_ascii_graphic());
-    if ![name, host, kind].into_iter().all(|word| plain(word)) {
+    if ![name, host, kind].into_iter().all(plain) {
         return None;
     }
     let mut log = std::fs::OpenOptions::new();
@@ -102,10 +107,20 @@ fn answer(dir: &Path, args: &[&str]) -> Option<String> {
         // What is not noted is missing in a message, no more.
         let _ = log.write_all(format!("{name} {kind} {fingerprint}\n").as_bytes());
     }
-    let pinned = std::fs::read_to_string(dir.join(PINNED)).ok()?;
-    let is = |line: &str| line.split_once(' ').is_some_and(|(whose, pin)| whose == *name && pin == fingerprint);
-    let known = Fingerprint::parse(&fingerprint).is_some() && pinned.lines().any(is);
-    known.then(|| format!("{host} {kind} {key}\n"))
+    let pinned = std::fs::read_to_string(dir.join(PINNED)).unwrap_or_default();
+    let pinned: Vec<&str> = pinned.lines().filter_map(|line| line.split_once(' ')).filter(|(whose, _)| *whose == name).map(|(_, pin)| pin).collect();
+    if Fingerprint::parse(&fingerprint).is_some() && pinned.contains(&fingerprint.as_str()) {
+        return Some(format!("{host} {kind} {key}\n"));
+    }
+    for pin in pinned {
+        super::note(dir, &format!("pinned {name} {pin}"));
+    }
+    if !files.iter().any(|file| known::mentions(Utf8Path::new(file), key)) {
+        for entry in files.iter().flat_map(|file| known::entries(Utf8Path::new(file), host).unwrap_or_default()) {
+            super::note(dir, &format!("known {name} {} in {}:{}", entry.fingerprint, entry.file, entry.line));
+        }
+    }
+    None
 }
 
 #[cfg(test)]

@@ -2,6 +2,7 @@
 
 pub mod askpass;
 pub mod host_key;
+pub mod known;
 
 /// The name by which this program is called by ssh, whatever for: that of a link in the private directory of one ssh.
 pub const LINK: &str = "falconer-askpass";
@@ -21,6 +22,20 @@ pub fn link(dir: &camino::Utf8Path) -> std::io::Result<camino::Utf8PathBuf> {
 #[must_use]
 pub fn env(link: &camino::Utf8Path) -> Vec<(String, std::ffi::OsString)> {
     vec![("SSH_ASKPASS".into(), link.as_str().into()), ("SSH_ASKPASS_REQUIRE".into(), "force".into())]
+}
+
+/// The named pipe in the private directory into which ssh writes what it has to say itself.
+pub const LOG: &str = "log";
+
+/// Adds a line to ssh's log, where there is one: nothing waits for that, and nothing fails by it.
+fn note(dir: &std::path::Path, line: &str) {
+    use rustix::fs::{FileType, Mode, OFlags, fstat, open};
+    let flags = OFlags::WRONLY | OFlags::NONBLOCK | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NOCTTY;
+    let Ok(log) = open(dir.join(LOG), flags, Mode::empty()) else { return };
+    if fstat(&log).is_ok_and(|stat| FileType::from_raw_mode(stat.st_mode) == FileType::Fifo) {
+        // At once or not at all (pipe(7), PIPE_BUF).
+        let _ = rustix::io::write(&log, format!("falconer: {line}\n").as_bytes());
+    }
 }
 
 /// Whether this process was called by the link: by its name, before anything else is looked at.

@@ -47,15 +47,20 @@ pub(super) fn main(dir: &Path, prompt: &OsStr) -> ExitCode {
         Some(_) => return ExitCode::FAILURE,
         None => {}
     }
+    let what = if prompt.as_bytes().starts_with(b"Enter passphrase ") { "passphrase" } else { "password" };
     match ask(dir, prompt.as_bytes()) {
         Ok(Some(mut secret)) => {
+            super::note(dir, &format!("answered {what}"));
             secret.push(b'\n');
             match io::stdout().write_all(&secret) {
                 Ok(()) => ExitCode::SUCCESS,
                 Err(_) => ExitCode::FAILURE,
             }
         }
-        Ok(None) | Err(_) => ExitCode::FAILURE,
+        Ok(None) | Err(_) => {
+            super::note(dir, &format!("unanswered {what}"));
+            ExitCode::FAILURE
+        }
     }
 }
 
