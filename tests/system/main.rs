@@ -36,6 +36,7 @@ mod real_client;
 mod restart;
 mod runs;
 mod sessions;
+mod ssh_trust;
 mod structured;
 mod targets;
 mod together;

@@ -29,7 +29,7 @@ pub use self::far::{Attendant, FarEnd, Log, Prepared, Preparing};
 pub use self::log::{LOG_BYTES, RunLog};
 pub use self::news::News;
 pub use self::process::DEFAULT_LANG;
-pub use self::secret::Secrets;
+pub use self::secret::{Secrets, missing as missing_secret};
 pub use self::redact::{MIN_SECRET, Redactor, Stream as RedactedStream};
 use crate::config::EnvSource;
 use crate::contract::falconer::backend::types;

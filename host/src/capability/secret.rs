@@ -58,15 +58,7 @@ impl Secrets {
     pub(super) fn gather(setup: &Setup, news: &News) -> Self {
         let mut slots = BTreeMap::new();
         for (name, source) in &setup.grant.secrets {
-            let value = match source {
-                SecretSource::Env(variable) => match setup.client_env.get(variable) {
-                    Some(value) => checked(value.as_bytes().to_vec()),
-                    None => Err(format!("the client brought no {variable}")),
-                },
-                SecretSource::File(file) => from_file(file).and_then(checked),
-                SecretSource::Command(_) => Ok(None),
-            };
-            let value = match value {
+            let value = match immediate(source, &setup.client_env) {
                 Ok(Some(bytes)) => {
                     setup.log.secrets().hide(&bytes);
                     Value::Ready(bytes)
@@ -133,6 +125,24 @@ impl Secrets {
             Value::Missing(why) => Err(why),
             Value::Fetching => Err("it is still being fetched; ask `available` first".into()),
         })
+    }
+}
+
+/// Why a source would give no value now; a command's is not known before it was run.
+#[must_use]
+pub fn missing(source: &SecretSource, client_env: &BTreeMap<String, String>) -> Option<String> {
+    immediate(source, client_env).err()
+}
+
+/// The value of a source that needs no command; none: it needs one.
+fn immediate(source: &SecretSource, client_env: &BTreeMap<String, String>) -> Result<Option<Arc<[u8]>>, String> {
+    match source {
+        SecretSource::Env(variable) => match client_env.get(variable) {
+            Some(value) => checked(value.as_bytes().to_vec()),
+            None => Err(format!("the client brought no {variable}")),
+        },
+        SecretSource::File(file) => from_file(file).and_then(checked),
+        SecretSource::Command(_) => Ok(None),
     }
 }
 

@@ -58,6 +58,7 @@ impl Exit {
             | code::UNKNOWN_BACKEND
             | code::UNKNOWN_QUESTION
             | code::UNKNOWN_AGENT
+            | code::UNKNOWN_TARGET
             | code::CWD_NOT_FOUND
             | code::DIRECTORY_NOT_FOUND
             | code::FILE_NOT_FOUND
@@ -67,6 +68,7 @@ impl Exit {
             | code::DIRECTORY_NOT_GRANTED
             | code::FILE_NOT_GRANTED
             | code::PROGRAM_NOT_GRANTED
+            | code::ADDRESS_NOT_ALLOWED
             | code::NAME_TAKEN
             | code::REQUEST_KEY_CONFLICT
             | code::LIMIT_REACHED

@@ -93,9 +93,7 @@ pub(super) fn main(dir: &Path, args: &[std::ffi::OsString]) -> ExitCode {
 
 /// The line that makes the key known, where it is.
 fn answer(dir: &Path, args: &[&str]) -> Option<String> {
-    let (&[name, _why, host, kind, key], files) = args.split_at_checked(5).and_then(|(five, files)| Some((five.first_chunk::<5>()?, files)))? else {
-        return None;
-    };
+    let &[name, _why, host, kind, key, ref files @ ..] = args else { return None };
     // `NONE`: ssh asks for the order in which it is to want the types (%I is ORDER), and has no key yet.
     let fingerprint = fingerprint(key).filter(|_| kind != "NONE")?;
     let plain = |word: &str| !word.is_empty() && word.bytes().all(|byte| byte.is_ascii_graphic());

@@ -1,15 +1,19 @@
 //! Files of known host keys (sshd(8), SSH_KNOWN_HOSTS FILE FORMAT): what they know of a name, also where names are hashed.
 //!
-//! Which line is about a name is asked of `ssh-keygen -F`, which knows hashed names, patterns and `[host]:port`. Nothing is written
-//! here.
+//! Which line is about a name is asked of `ssh-keygen -F`, which knows hashed names, patterns and `[host]:port`. Only what a person
+//! asks for is written: a new file is theirs alone, and a line is appended or taken out as a whole.
 
-use std::io;
+use std::collections::BTreeSet;
+use std::io::{self, Write};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::process::{Command, Stdio};
 
 use camino::{Utf8Path, Utf8PathBuf};
 
 use super::host_key::fingerprint;
 
+/// Its name in the data directory: the keys that a person has trusted.
+const OWN: &str = "known_hosts";
 /// More than a file of known keys has.
 const LONGEST: u64 = 16 << 20;
 
@@ -30,6 +34,67 @@ pub struct Entry {
     pub key: String,
     /// `SHA256:…`
     pub fingerprint: String,
+}
+
+/// Where the keys are that a person has trusted for targets that name no file.
+#[must_use]
+pub fn own(data_dir: &Utf8Path) -> Utf8PathBuf {
+    data_dir.join(OWN)
+}
+
+/// Where the keys are that a person's own ssh knows.
+#[must_use]
+pub fn persons(home: &Utf8Path) -> Utf8PathBuf {
+    home.join(".ssh/known_hosts")
+}
+
+/// Appends lines, each without its end; makes the file (0600) and its directory (0700) where they are not there.
+///
+/// # Errors
+/// What the system says.
+pub fn append(file: &Utf8Path, lines: &[String]) -> io::Result<()> {
+    if lines.is_empty() {
+        return Ok(());
+    }
+    if let Some(dir) = file.parent().filter(|dir| !dir.is_dir()) {
+        std::fs::DirBuilder::new().recursive(true).mode(0o700).create(dir)?;
+    }
+    let ended = match std::fs::read(file) {
+        Ok(text) => text.last().is_none_or(|last| *last == b'\n'),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => true,
+        Err(error) => return Err(error),
+    };
+    let text = format!("{}{}\n", if ended { "" } else { "\n" }, lines.join("\n"));
+    let mut opened = std::fs::OpenOptions::new().append(true).create(true).mode(0o600).open(file)?;
+    opened.write_all(text.as_bytes())?;
+    opened.sync_all()
+}
+
+/// Takes lines out of a file, where they are still as they were found: all of them or none.
+///
+/// # Errors
+/// What the system says; `InvalidData` where the file has changed meanwhile.
+pub fn remove(file: &Utf8Path, entries: &[&Entry]) -> io::Result<()> {
+    // The file itself, where this is a link to it.
+    let place = file.canonicalize_utf8()?;
+    let text = std::fs::read(&place)?;
+    let lines: Vec<&[u8]> = text.split_inclusive(|byte| *byte == b'\n').collect();
+    let mut gone = BTreeSet::new();
+    for wanted in entries {
+        let line = wanted.line.checked_sub(1).and_then(|at| lines.get(at)).map(|line| String::from_utf8_lossy(line));
+        if line.and_then(|line| entry(file, wanted.line, &line)).as_ref() != Some(*wanted) {
+            return Err(io::Error::new(io::ErrorKind::InvalidData, "it has changed meanwhile; try again"));
+        }
+        gone.insert(wanted.line);
+    }
+    let kept: Vec<u8> = lines.iter().enumerate().filter(|(at, _)| !gone.contains(&(at + 1))).flat_map(|(_, line)| line.iter().copied()).collect();
+    let dir = place.parent().ok_or(io::ErrorKind::InvalidInput)?;
+    let mut new = tempfile::NamedTempFile::new_in(dir)?;
+    new.write_all(&kept)?;
+    new.as_file().set_permissions(std::fs::metadata(&place)?.permissions())?;
+    new.as_file().sync_all()?;
+    new.persist(&place).map_err(|error| error.error)?;
+    Ok(())
 }
 
 /// Whether a key stands anywhere in a file; a file that cannot be read holds none.
@@ -87,6 +152,20 @@ mod tests {
     const SHOWN: &str = "SHA256:V204vGykyeW/e5jo+u08skzc+fOn7r2kPGBNSklaOSw";
 
     #[test]
+    fn lines_are_appended_to_a_file_that_is_ours_alone() {
+        use std::os::unix::fs::PermissionsExt;
+        let temp = tempfile::tempdir().unwrap();
+        let file = Utf8Path::from_path(temp.path()).unwrap().join("new/known");
+        append(&file, &["a b c".into()]).unwrap();
+        assert_eq!(std::fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o600);
+        assert_eq!(std::fs::metadata(file.parent().unwrap()).unwrap().permissions().mode() & 0o777, 0o700);
+        std::fs::write(&file, "no end").unwrap();
+        append(&file, &["a".into(), "b".into()]).unwrap();
+        append(&file, &[]).unwrap();
+        assert_eq!(std::fs::read_to_string(&file).unwrap(), "no end\na\nb\n");
+    }
+
+    #[test]
     fn plain_and_hashed_names_are_found() {
         if !std::path::Path::new("/usr/bin/ssh-keygen").exists() {
             assert!(std::env::var("FALCONER_TESTS_REQUIRE").as_deref() != Ok("all"), "ssh-keygen is missing: run tests/fetch");
@@ -104,6 +183,13 @@ mod tests {
         assert!(hashed.success());
         let found = entries(&file, "web.example").unwrap();
         assert!(found[0].names.starts_with("|1|") && found[0].key == KEY, "{found:?}");
+        let gone = found[0].clone();
+        let before = std::fs::read_to_string(&file).unwrap();
+        assert!(remove(&file, &[&Entry { line: gone.line + 1, ..gone.clone() }]).is_err());
+        assert_eq!(std::fs::read_to_string(&file).unwrap(), before, "all or none");
+        remove(&file, &[&gone]).unwrap();
+        assert!(entries(&file, "web.example").unwrap().iter().all(|entry| entry.marker.is_some()));
+        assert_eq!(std::fs::read_to_string(&file).unwrap().lines().count() + 1, before.lines().count());
         assert_eq!(entries(&file, "db").unwrap().len(), 1, "the pattern of the revoked one");
     }
 }
