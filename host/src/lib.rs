@@ -2,9 +2,10 @@
 //!
 //! The modules, each of which may use those below it and none above: [`cli`], [`mcp`], [`daemon`], [`run`],
 //! [`far`], [`policy`], [`backend`], [`capability`], [`contract`], [`tree`], [`ledger`], [`config`], and at the bottom
-//! [`fault`], [`id`] and [`clock`].
+//! [`fault`], [`id`], [`clock`] and [`base64`].
 
 pub mod backend;
+pub mod base64;
 pub mod capability;
 pub mod cli;
 pub mod clock;

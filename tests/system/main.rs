@@ -40,6 +40,7 @@ mod restart;
 mod runs;
 mod sessions;
 mod ssh;
+mod ssh_trust;
 mod sshd;
 mod structured;
 mod targets;

@@ -8,12 +8,13 @@ use std::ffi::OsString;
 use std::future::Future;
 use std::os::fd::OwnedFd;
 use std::pin::Pin;
+use std::sync::Arc;
 
 use camino::Utf8PathBuf;
 
 use crate::contract::falconer::backend::process::{FarAction, SpawnError};
 
-use super::Program;
+use super::{Program, Secrets};
 
 /// Names of places.
 const TARGET: &str = "{target}";
@@ -29,12 +30,18 @@ pub type Preparing<'a> = Pin<Box<dyn Future<Output = Result<Prepared, SpawnError
 pub trait FarEnd: Send + Sync {
     /// Whether something of the run may have been started there: a start was prepared, in this life of the run or an earlier one.
     fn has_begun(&self) -> bool;
-    /// `program` is where the child's program is. An error is `far` with the rule's code, and where the target cannot be reached from here (a name that leads nowhere).
-    fn prepare(&self, label: String, program: Utf8PathBuf, action: FarAction) -> Preparing<'_>;
+    /// `program` is where the child's program is. An error is `far` with the rule's code, and where the target
+    /// cannot be reached from here (a name that leads nowhere). `secrets`: those of the run, for who is asked for one by the child.
+    fn prepare(&self, label: String, program: Utf8PathBuf, action: FarAction, secrets: Arc<Secrets>) -> Preparing<'_>;
+}
+
+/// Somebody who waits upon a child from its start until nobody holds it any more.
+pub trait Attendant: Send + Sync {
+    /// It runs, and this is its number.
+    fn started(&self, pid: u32);
 }
 
 /// What a child for the far end is started with.
-#[derive(Debug)]
 pub struct Prepared {
     /// For `{target}`: never begins with `-`.
     pub target: String,
@@ -50,6 +57,8 @@ pub struct Prepared {
     pub rule: Option<String>,
     /// The address that was judged, for the record, where it is known.
     pub address: Option<String>,
+    /// Told of the start; dropped with the component's hold on the child, or where it could not be started.
+    pub attendant: Option<Box<dyn Attendant>>,
 }
 
 /// A named pipe for what a program has to say itself.
@@ -132,6 +141,7 @@ mod tests {
             env: Vec::new(),
             rule: None,
             address: None,
+            attendant: None,
         }
     }
 

@@ -26,10 +26,11 @@ use std::sync::Arc;
 use camino::Utf8PathBuf;
 use wasmtime::component::{Resource, ResourceTable, ResourceTableError};
 
-pub use self::far::{FarEnd, Log, Prepared, Preparing};
+pub use self::far::{Attendant, FarEnd, Log, Prepared, Preparing};
 pub use self::log::{LOG_BYTES, RunLog};
 pub use self::news::News;
 pub use self::process::DEFAULT_LANG;
+pub use self::secret::{Secrets, missing as missing_secret};
 pub use self::redact::{MIN_SECRET, Redactor, Stream as RedactedStream};
 use crate::config::EnvSource;
 use crate::contract::falconer::backend::types;
@@ -200,7 +201,7 @@ pub struct Host {
 struct Granted {
     setup: Setup,
     news: News,
-    secrets: secret::Secrets,
+    secrets: Arc<Secrets>,
     /// Labels of children, ever.
     labels: BTreeSet<String>,
     /// Blobs that are being written.
@@ -230,7 +231,7 @@ impl Host {
             // Whatever is got is hidden.
             let _ = setup.value_of(name, source);
         }
-        let secrets = secret::Secrets::gather(&setup, &news);
+        let secrets = Arc::new(Secrets::gather(&setup, &news));
         let log = setup.log.clone();
         let granted = Granted { blob_budget: setup.blob_bytes, setup, news: news.clone(), secrets, labels: BTreeSet::new(), writers: 0 };
         (Self { table: table(), granted: Some(granted), log }, news)

@@ -9,6 +9,7 @@ use std::future::Future;
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStringExt;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::Poll;
 
 use tokio::sync::watch;
@@ -17,7 +18,7 @@ use wasmtime::component::Resource;
 use super::news::{Bell, News};
 use super::pipe::{Reader, Writer};
 use super::told::{Told, Verdict, for_the_record, shown_far};
-use super::{Granted, Host, Log, RunLog, Violation, grant, limits};
+use super::{Attendant, Granted, Host, Log, RunLog, Violation, grant, limits};
 use crate::contract::falconer::backend::process::{self as wit, EnvValue, ExitStatus, SpawnError, StdinMode};
 use crate::contract::falconer::backend::types::{Failure, FarCommand, FarWords, IoError, Received};
 use crate::tree::{self, Exit, Plan, Tree, control};
@@ -38,6 +39,15 @@ pub struct Child {
     /// What the program has to say itself, and what keeps that open until it has ended.
     log: Option<(Reader, Option<OwnedFd>)>,
     exit: ExitSource,
+    /// Who waits upon it.
+    _attendant: Option<Box<dyn Attendant>>,
+}
+
+/// What a child for the far end has besides.
+#[derive(Default)]
+struct Own {
+    log: Option<Log>,
+    attendant: Option<Box<dyn Attendant>>,
 }
 
 impl Child {
@@ -221,7 +231,7 @@ impl Granted {
     }
 
     /// Judges and starts. The pipes are not registered yet.
-    async fn start(&mut self, options: wit::Options, open: usize) -> Result<(tree::Child, Option<Log>), Refusal> {
+    async fn start(&mut self, options: wit::Options, open: usize) -> Result<(tree::Child, Own), Refusal> {
         let setup = &self.setup;
         let (program, path) = grant::program(setup, &options.program)?;
         grant::args(setup, &options.program, program, &options.args)?;
@@ -241,7 +251,8 @@ impl Granted {
         let far = match (&setup.far, options.far) {
             (Some(far), Some(action)) => {
                 let command = far_command(&action).map(shown_far);
-                let prepared = far.prepare(options.label.clone(), path.to_owned(), action).await.map_err(Refusal::Far)?;
+                let secrets = Arc::clone(&self.secrets);
+                let prepared = far.prepare(options.label.clone(), path.to_owned(), action, secrets).await.map_err(Refusal::Far)?;
                 if let (Some(command), Some(rule)) = (command, &prepared.rule) {
                     let verdict = Verdict::Allowed { rule: rule.clone(), address: prepared.address.clone() };
                     let command = for_the_record(command, Some(setup.log.secrets()));
@@ -273,7 +284,11 @@ impl Granted {
         };
         let child = setup.tree.spawn(plan).await.map_err(refusal)?;
         self.labels.insert(options.label);
-        Ok((child, far.map(|far| far.log)))
+        let own = far.map(|far| Own { log: Some(far.log), attendant: far.attendant }).unwrap_or_default();
+        if let Some(attendant) = &own.attendant {
+            attendant.started(child.pid);
+        }
+        Ok((child, own))
     }
 }
 
@@ -371,9 +386,9 @@ fn shown(options: &wit::Options) -> serde_json::Value {
 }
 
 /// Registers its pipes; all sources are armed.
-fn hold(label: String, child: tree::Child, own: Option<Log>, tree: &Tree, news: &News, log: &RunLog) -> std::io::Result<Child> {
+fn hold(label: String, child: tree::Child, own: Own, tree: &Tree, news: &News, log: &RunLog) -> std::io::Result<Child> {
     let runtime = tree.handle();
-    let own = match own {
+    let log_pipe = match own.log {
         Some(own) => Some((Reader::new(own.reader, runtime, news, log.secrets().stream())?, Some(own.held))),
         None => None,
     };
@@ -383,7 +398,8 @@ fn hold(label: String, child: tree::Child, own: Option<Log>, tree: &Tree, news: 
         stdin: child.stdin.map(|fd| Writer::new(fd, runtime, news)).transpose()?,
         stdout: Reader::new(child.stdout, runtime, news, log.secrets().stream())?,
         stderr: Reader::new(child.stderr, runtime, news, log.secrets().stream())?,
-        log: own,
+        log: log_pipe,
+        _attendant: own.attendant,
         exit: ExitSource::new(child.exit, news),
         tree: tree.clone(),
     })

@@ -85,7 +85,7 @@ impl Slot {
 
 impl Secrets {
     /// Reads what can be read at once, and starts the commands.
-    pub fn gather(setup: &Setup, news: &News) -> Self {
+    pub(super) fn gather(setup: &Setup, news: &News) -> Self {
         let mut slots = BTreeMap::new();
         for (name, source) in &setup.grant.secrets {
             let variable = match source {
@@ -112,6 +112,22 @@ impl Secrets {
             slots.insert(name.clone(), slot);
         }
         Self { slots, runtime: setup.tree.handle().clone() }
+    }
+
+    /// These, for tests of who hands them out.
+    #[cfg(test)]
+    pub fn ready(values: &[(&str, &str)]) -> Self {
+        let slot = |value: &str| {
+            let value = watch::Sender::new(Value::Ready(value.as_bytes().into()));
+            Arc::new(Slot { value, bell: Bell::new(&News::default()), variable: None })
+        };
+        let slots = values.iter().map(|(name, value)| ((*name).to_owned(), slot(value))).collect();
+        Self { slots, runtime: Handle::current() }
+    }
+
+    /// Where waiting for them is done.
+    pub fn runtime(&self) -> &Handle {
+        &self.runtime
     }
 
     /// Whether a secret of this name is granted and has a value now. While it is being fetched, the answer is no, and
@@ -151,6 +167,24 @@ impl Secrets {
             Value::Missing(why) => Err(why),
             Value::Fetching => Err("it is still being fetched; ask `available` first".into()),
         })
+    }
+}
+
+/// Why a source would give no value now; a command's is not known before it was run.
+#[must_use]
+pub fn missing(source: &SecretSource, client_env: &BTreeMap<String, String>) -> Option<String> {
+    immediate(source, client_env).err()
+}
+
+/// The value of a source that needs no command; none: it needs one.
+fn immediate(source: &SecretSource, client_env: &BTreeMap<String, String>) -> Result<Option<Arc<[u8]>>, String> {
+    match source {
+        SecretSource::Env(variable) => match client_env.get(variable) {
+            Some(value) => checked(value.as_bytes().to_vec()),
+            None => Err(format!("the client brought no {variable}")),
+        },
+        SecretSource::File(file) => from_file(file).and_then(checked),
+        SecretSource::Command(_) => Ok(None),
     }
 }
 

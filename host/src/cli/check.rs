@@ -11,9 +11,10 @@ use std::sync::Arc;
 use serde_json::{Value, json};
 
 use super::exit::Exit;
-use super::{Globals, check_limits, check_programs, colours, fail, fail_config, put};
+use super::{Globals, check_limits, check_programs, check_secrets, colours, fail, fail_config, put};
 use crate::backend::{Backend, Engine, Registry, State};
 use crate::config::{Cgroup, Config};
+use crate::contract::falconer::backend::types::Abilities;
 use crate::daemon::host::{Places, engine_options};
 use crate::daemon::{DirFinding, inspect_dir};
 use crate::id::RunId;
@@ -66,6 +67,11 @@ pub async fn run(globals: &Globals, args: Args) -> ExitCode {
     sections[0].1.push(data_dir(&config));
     sections[0].1.push(trees(config.host.cgroup, Ground::probe(config.host.cgroup)));
     let mut granted = policy.report(&client_env);
+    let far = |backend: &Backend| {
+        matches!(backend.state, State::Ready) && backend.description.as_ref().is_some_and(|said| said.abilities.contains(Abilities::TARGETS))
+    };
+    let far: Vec<&str> = found.iter().filter(|backend| far(backend)).map(|backend| backend.name.as_str()).collect();
+    let secrets = check_secrets::findings(&config, &far, &client_env);
     for backend in found {
         let mut findings = vec![component(&backend)];
         findings.extend(settings(&config, &backend));
@@ -85,7 +91,8 @@ pub async fn run(globals: &Globals, args: Args) -> ExitCode {
         sections.push((format!("backend {name}"), findings));
     }
     // Targets may be there before a backend that can use them.
-    for (name, findings) in [("targets", policy.inventory().report()), ("rules", policy.inventory().report_rules())] {
+    let targets = policy.inventory().report().into_iter().chain(secrets).collect();
+    for (name, findings) in [("targets", targets), ("rules", policy.inventory().report_rules())] {
         if !findings.is_empty() {
             sections.push((name.to_owned(), findings));
         }

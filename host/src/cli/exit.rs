@@ -68,6 +68,7 @@ impl Exit {
             | code::DIRECTORY_NOT_GRANTED
             | code::FILE_NOT_GRANTED
             | code::PROGRAM_NOT_GRANTED
+            | code::ADDRESS_NOT_ALLOWED
             | code::NAME_TAKEN
             | code::REQUEST_KEY_CONFLICT
             | code::LIMIT_REACHED

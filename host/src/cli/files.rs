@@ -29,7 +29,7 @@ fn part(path: &Utf8Path) -> Result<MessagePart, Fault> {
         return Err(wrong(format!("it is larger than {} MiB", MAX >> 20)).hint("put it into the working directory and name it in the text"));
     }
     let name = path.file_name().map(str::to_owned);
-    Ok(MessagePart { bytes_base64: Some(crate::run::base64(&bytes)), name, ..MessagePart::of(PartKind::File) })
+    Ok(MessagePart { bytes_base64: Some(crate::base64::to_base64(&bytes)), name, ..MessagePart::of(PartKind::File) })
 }
 
 #[cfg(test)]

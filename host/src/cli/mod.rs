@@ -7,6 +7,7 @@ pub mod cancel;
 pub mod check;
 mod check_limits;
 mod check_programs;
+mod check_secrets;
 pub mod client;
 pub mod continue_;
 pub mod decisions;
@@ -22,6 +23,7 @@ pub mod run;
 pub mod runs;
 pub mod serve;
 pub mod show;
+pub mod ssh;
 pub mod status;
 pub mod stop;
 
@@ -108,6 +110,8 @@ enum Command {
     Cancel(cancel::Args),
     /// Answer a run, steer it, or carry it on
     Continue(continue_::Args),
+    /// Say which host keys are right
+    Ssh(ssh::Args),
 }
 
 /// The whole program: parses the arguments and runs the command.
@@ -131,6 +135,7 @@ pub fn main() -> ExitCode {
         Command::Decisions(args) => decisions::run(&globals, &args),
         Command::Cancel(args) => block_on(cancel::run(&globals, args)),
         Command::Continue(args) => block_on(continue_::run(&globals, args)),
+        Command::Ssh(args) => block_on(ssh::run(&globals, args)),
     }
 }
 

@@ -253,7 +253,8 @@ impl<'r, 't> Section<'r, 't> {
     }
 }
 
-/// Where values stand that may be secrets: the strings under `env` and `secrets` of any backend's grants, but for names.
+/// Where values stand that may be secrets: the strings under `env` and `secrets` of any backend's grants, but for names; and what
+/// somebody took for the place of a password in a target or a tag.
 pub(super) fn secrets_of(document: &DeTable<'_>) -> Vec<Range<usize>> {
     fn table<'r, 't>(of: &'r DeTable<'t>, key: &str) -> Option<&'r DeTable<'t>> {
         match of.iter().find(|(name, _)| name.get_ref() == key)?.1.get_ref() {
@@ -277,6 +278,29 @@ pub(super) fn secrets_of(document: &DeTable<'_>) -> Vec<Range<usize>> {
             for (key, value) in table(grants, part).into_iter().flat_map(|part| part.iter()) {
                 strings(key.get_ref(), value, &mut out);
             }
+        }
+    }
+    let mut words = |of: &DeTable<'_>| {
+        let words = of.iter().filter(|(key, _)| ["password", "passphrase"].contains(&key.get_ref().as_ref()));
+        words.for_each(|(key, value)| strings(key.get_ref(), value, &mut out));
+    };
+    for (key, value) in document.iter() {
+        match (key.get_ref().as_ref(), value.get_ref()) {
+            ("targets", DeValue::Array(targets)) => {
+                for target in targets.iter() {
+                    if let DeValue::Table(target) = target.get_ref() {
+                        words(target);
+                    }
+                }
+            }
+            ("tags", DeValue::Table(tags)) => {
+                for (_, tag) in tags.iter() {
+                    if let DeValue::Table(tag) = tag.get_ref() {
+                        words(tag);
+                    }
+                }
+            }
+            _ => {}
         }
     }
     out

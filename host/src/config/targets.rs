@@ -45,6 +45,10 @@ pub struct Target {
     pub description: Option<String>,
     /// Key files; empty: as the alias says, else what the agent has.
     pub identity: Vec<Utf8PathBuf>,
+    /// The name of the secret that is its login's password.
+    pub password: Option<String>,
+    /// The name of the secret that opens its key files.
+    pub passphrase: Option<String>,
     /// The target over which the way goes.
     pub jump: Option<String>,
     /// What its host key is held against.
@@ -67,6 +71,10 @@ pub struct Tag {
     pub user: Option<String>,
     /// See [`Target::identity`].
     pub identity: Vec<Utf8PathBuf>,
+    /// See [`Target::password`].
+    pub password: Option<String>,
+    /// See [`Target::passphrase`].
+    pub passphrase: Option<String>,
     /// See [`Target::jump`].
     pub jump: Option<String>,
     /// See [`Target::host_key`].
@@ -128,7 +136,6 @@ pub(super) fn read(top: &Section<'_, '_>) -> (Vec<Target>, BTreeMap<String, Tag>
             "host" | "hostname" | "ip" => Some("write `address = \"…\"`".into()),
             "tag" => Some("write `tags = [\"…\"]`".into()),
             "wall" | "output" | "parallel" => Some(format!("write `limits = {{ {key} = … }}`")),
-            "password" | "passphrase" => Some("a secret has no place in this file".into()),
             _ => None,
         });
     }
@@ -157,6 +164,8 @@ fn read_tags(top: &Section<'_, '_>) -> BTreeMap<String, Tag> {
             port: section.number("port", PORT),
             user: user(&section),
             identity: identity(&section),
+            password: secret(&section, "password"),
+            passphrase: secret(&section, "passphrase"),
             jump: section.string("jump").map(|(jump, _)| jump),
             host_key: host_key(&section),
             limits: far_limits(&section),
@@ -230,6 +239,8 @@ fn target(section: &Section<'_, '_>, span: &Range<usize>) -> Option<Target> {
         tags,
         description,
         identity: identity(section),
+        password: secret(section, "password"),
+        passphrase: secret(section, "passphrase"),
         jump: section.string("jump").map(|(jump, _)| jump),
         host_key: host_key(section),
         limits: far_limits(section),
@@ -246,6 +257,22 @@ fn user(section: &Section<'_, '_>) -> Option<String> {
         return None;
     }
     Some(user)
+}
+
+/// The name of a secret. What is no name could be the secret itself, and is not shown.
+fn secret(section: &Section<'_, '_>, key: &'static str) -> Option<String> {
+    let (name, span) = section.string(key)?;
+    if is_name(&name) {
+        return Some(name);
+    }
+    section.reading.problem(
+        span,
+        format!("`{key}` is no name of a secret; the value itself has no place in this file"),
+        format!(
+            "write `{key} = \"NAME\"`, and NAME = {{ file = \"~/path\" }}, {{ env = \"…\" }} or {{ command = […] }} under [backends.ssh.grants.secrets]"
+        ),
+    );
+    None
 }
 
 /// One path or a list of them.
@@ -327,6 +354,8 @@ fn fill(section: &Section<'_, '_>, span: &Range<usize>, target: &mut Target, tag
     take!(port, "port", false, Option::is_some);
     take!(user, "user", false, Option::is_some);
     take!(identity, "identity", false, |files: &Vec<Utf8PathBuf>| !files.is_empty());
+    take!(password, "password", false, Option::is_some);
+    take!(passphrase, "passphrase", false, Option::is_some);
     // A jump host may have the tag that says to jump over it; it does not jump over itself.
     let itself = of.iter().any(|(_, tag)| tag.jump.as_ref() == Some(&target.name));
     take!(jump, "jump", itself, Option::is_some);

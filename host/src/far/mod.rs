@@ -8,22 +8,31 @@
 //! What is refused is a coded failure for the component, with the rule; nothing is started then, and nothing was connected to.
 
 mod address;
+pub mod askpass;
+pub mod host_key;
+pub mod known;
+mod link;
 pub mod scratch;
 mod ssh_config;
 pub mod wrapper;
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use camino::Utf8PathBuf;
 use tokio::runtime::Handle;
 
-use crate::capability::{FarEnd, Prepared, Preparing};
+use crate::capability::{Attendant, FarEnd, Prepared, Preparing, RunLog, Secrets};
 use crate::contract::falconer::backend::process::{FarAction, FarStart, SpawnError};
 use crate::contract::falconer::backend::types::{Failure, FarWords};
 use crate::fault::{Fault, code};
 use crate::id::RunId;
 use crate::policy::Policy;
+use crate::policy::inventory::Host;
 use crate::policy::command::{Asked, Command, FarCommand};
+use askpass::{Answerer, Hop as Asking};
+use link::note;
+pub use link::{LINK, LOG, env, is_wanted, link, main};
 use scratch::Scratch;
 use ssh_config::Page;
 use wrapper::Mode;
@@ -38,21 +47,37 @@ pub struct Remote {
     target: String,
     policy: Policy,
     scratch: Scratch,
+    log: RunLog,
     begun: AtomicBool,
     /// Addresses are looked up here, apart from guests.
     runtime: Handle,
 }
 
 impl Remote {
-    /// Of a run, to the target of this name; `begun`: an earlier life of it may have started something there. `data_dir` is the host's own; what is written there goes with the value. To be made
-    /// on the runtime that serves.
+    /// Of a run, to the target of this name; `begun`: an earlier life of it may have started something there. What it writes into the
+    /// data directory goes with it. To be made on the runtime that serves.
     #[must_use]
-    pub fn new(run: RunId, backend: &str, target: &str, policy: Policy, begun: bool) -> Self {
+    pub fn new(run: RunId, backend: &str, target: &str, policy: Policy, log: RunLog, begun: bool) -> Self {
         let scratch = Scratch::of(&policy.config().data_dir, run);
-        Self { run, backend: backend.to_owned(), target: target.to_owned(), policy, scratch, begun: AtomicBool::new(begun), runtime: Handle::current() }
+        Self {
+            run,
+            backend: backend.to_owned(),
+            target: target.to_owned(),
+            policy,
+            scratch,
+            log,
+            begun: AtomicBool::new(begun),
+            runtime: Handle::current(),
+        }
     }
 
-    async fn made_ready(&self, label: String, program: Utf8PathBuf, action: FarAction) -> Result<Prepared, Fault> {
+    async fn made_ready(
+        &self,
+        label: String,
+        program: Utf8PathBuf,
+        action: FarAction,
+        secrets: Arc<Secrets>,
+    ) -> Result<Prepared, Fault> {
         let (mode, link_s) = match &action {
             FarAction::Run(start) => {
                 (Mode::Run { command: self.judged(start)?, input: start.input_bytes, link_s: start.link_s }, start.link_s)
@@ -72,7 +97,11 @@ impl Remote {
         let hops = looked_up.await.map_err(|error| Fault::new(code::INTERNAL, format!("a look-up failed: {error}")))??;
         let room = self.scratch.room(&label).map_err(|error| unwritable(&error))?;
         let log = room.log().map_err(|error| unwritable(&error))?;
+        let called = link(room.dir()).map_err(|error| unwritable(&error))?;
+        let way: Vec<&Host> = hops.iter().map(|hop| &hop.host).collect();
+        host_key::write_pinned(room.dir(), &way).map_err(|error| unwritable(&error))?;
         let page = Page {
+            called: &called,
             hops: &hops,
             program: &program,
             config: &room.file("config"),
@@ -82,6 +111,16 @@ impl Remote {
             link_s,
         };
         room.write("config", &page.write()?).map_err(|error| unwritable(&error))?;
+        let asking: Vec<Asking> = way.into_iter().map(Asking::of).collect();
+        let (mut variables, attendant) = if asking.iter().any(Asking::has_secrets) {
+            let answerer = Answerer::listen(room.dir(), asking, secrets, self.log.clone()).map_err(|error| unwritable(&error))?;
+            (env(&called), Some(Box::new(answerer) as Box<dyn Attendant>))
+        } else {
+            // Nobody is there to be asked.
+            (vec![("SSH_ASKPASS_REQUIRE".to_owned(), "never".into())], None)
+        };
+        // The program runs a jump by the login's shell, whichever that is.
+        variables.push(("SHELL".to_owned(), "/bin/sh".into()));
         if matches!(action, FarAction::Run(_) | FarAction::Detach(_)) {
             self.begun.store(true, Ordering::Relaxed);
         }
@@ -90,10 +129,10 @@ impl Remote {
             command,
             config: page.config.to_string(),
             log,
-            // The program runs a jump by the login's shell, whichever that is; and nobody is there to be asked.
             rule: None,
             address: hops.first().map(|hop| hop.to.clone()),
-            env: vec![("SHELL".to_owned(), "/bin/sh".into()), ("SSH_ASKPASS_REQUIRE".to_owned(), "never".into())],
+            env: variables,
+            attendant,
         })
     }
 
@@ -119,8 +158,8 @@ impl FarEnd for Remote {
         self.begun.load(Ordering::Relaxed)
     }
 
-    fn prepare(&self, label: String, program: Utf8PathBuf, action: FarAction) -> Preparing<'_> {
-        Box::pin(async move { self.made_ready(label, program, action).await.map_err(refusal) })
+    fn prepare(&self, label: String, program: Utf8PathBuf, action: FarAction, secrets: Arc<Secrets>) -> Preparing<'_> {
+        Box::pin(async move { self.made_ready(label, program, action, secrets).await.map_err(refusal) })
     }
 }
 

@@ -58,6 +58,12 @@ impl Drop for Scratch {
 }
 
 impl Room {
+    /// Where it is.
+    #[must_use]
+    pub fn dir(&self) -> &Utf8Path {
+        &self.dir
+    }
+
     /// Where a file of it is.
     #[must_use]
     pub fn file(&self, name: &str) -> Utf8PathBuf {
@@ -78,7 +84,7 @@ impl Room {
     /// # Errors
     /// What the system says.
     pub fn log(&self) -> io::Result<Log> {
-        let path = self.file("log");
+        let path = self.file(super::LOG);
         rustix::fs::mknodat(CWD, path.as_std_path(), FileType::Fifo, Mode::RUSR | Mode::WUSR, 0)?;
         let open = |flags| rustix::fs::open(path.as_std_path(), flags | OFlags::NONBLOCK | OFlags::CLOEXEC, Mode::empty());
         // In this order: a pipe that nobody reads cannot be opened for writing alone (fifo(7)).

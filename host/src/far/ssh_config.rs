@@ -9,8 +9,9 @@ use std::fmt::Write;
 use camino::Utf8Path;
 
 use super::address::Hop;
+use super::askpass::Hop as Asking;
+use super::host_key;
 use crate::config::HostKey;
-use crate::config::Address;
 use crate::fault::{Fault, code};
 use crate::policy::command::quote;
 
@@ -33,6 +34,8 @@ pub struct Page<'a> {
     pub log: &'a str,
     /// What a person trusted (`falconer ssh trust`).
     pub trusted: &'a Utf8Path,
+    /// This program, as ssh calls it.
+    pub called: &'a Utf8Path,
     /// Seconds to connect, to the end of the key exchange.
     pub connect_s: u64,
     /// Seconds of silence after which the link is lost.
@@ -63,7 +66,8 @@ impl Page<'_> {
             let _ = writeln!(out, "  {key} {value}");
         };
         line("HostName", &hop.to);
-        line("HostKeyAlias", &known_as(hop));
+        line("HostKeyAlias", &host.known_as());
+        line("BatchMode", if Asking::of(host).has_secrets() { "no" } else { "yes" });
         line("Port", &host.port.to_string());
         if let Some(user) = &host.user {
             line("User", &argument(user, name)?);
@@ -74,19 +78,18 @@ impl Page<'_> {
         if !host.identity.is_empty() {
             line("IdentitiesOnly", "yes");
         }
-        match &host.host_key {
-            None => {
-                line("UserKnownHostsFile", &format!("~/.ssh/known_hosts ~/.ssh/known_hosts2 {}", path(self.trusted, name)?));
-            }
-            Some(HostKey::KnownHosts(file)) => {
-                line("UserKnownHostsFile", &path(file, name)?);
-                line("GlobalKnownHostsFile", NOTHING);
-            }
-            Some(HostKey::Pinned(_)) => {
-                line("UserKnownHostsFile", NOTHING);
-                line("GlobalKnownHostsFile", NOTHING);
-            }
+        let trusted = path(self.trusted, name)?;
+        let files = match &host.host_key {
+            None => format!("~/.ssh/known_hosts ~/.ssh/known_hosts2 {trusted}"),
+            Some(HostKey::KnownHosts(file)) => path(file, name)?,
+            Some(HostKey::Pinned(_)) => String::new(),
+        };
+        line("UserKnownHostsFile", if files.is_empty() { NOTHING } else { &files });
+        if host.host_key.is_some() {
+            line("GlobalKnownHostsFile", NOTHING);
         }
+        // It knows what is pinned, and tells of what is known otherwise.
+        line("KnownHostsCommand", &format!("{} {} {name} %I %H %t %K {files}", path(self.called, name)?, host_key::COMMAND));
         if let Some(before) = before {
             line("ProxyCommand", &self.jump(before)?);
         }
@@ -116,7 +119,7 @@ impl Page<'_> {
         let _ = write!(
             out,
             "Host *\n  StrictHostKeyChecking yes\n  CheckHostIP no\n  UpdateHostKeys no\n  VerifyHostKeyDNS no\n  HashKnownHosts no\n  \
-             AddKeysToAgent no\n  BatchMode yes\n  NumberOfPasswordPrompts 1\n  ForwardAgent no\n  ForwardX11 no\n  ForwardX11Trusted no\n  \
+             AddKeysToAgent no\n  NumberOfPasswordPrompts 1\n  ForwardAgent no\n  ForwardX11 no\n  ForwardX11Trusted no\n  \
              ClearAllForwardings yes\n  ExitOnForwardFailure yes\n  GatewayPorts no\n  Tunnel no\n  PermitLocalCommand no\n  \
              ControlMaster no\n  ControlPath none\n  ControlPersist no\n  ForkAfterAuthentication no\n  RequestTTY no\n  EscapeChar none\n  \
              StdinNull no\n  CanonicalizeHostname no\n  TCPKeepAlive yes\n  ConnectionAttempts 1\n  ConnectTimeout {}\n  \
@@ -125,24 +128,6 @@ impl Page<'_> {
         );
     }
 }
-
-/// The name under which its key is known: with its port where that is another one, as sshd(8) has it in known_hosts.
-#[must_use]
-pub fn known_as(hop: &Hop) -> String {
-    let host = &hop.host;
-    if let Some(alias) = &host.host_key_alias {
-        return alias.clone();
-    }
-    let name = match &host.address {
-        // By the interface it is reached, not known.
-        Address::Scoped(ip, _) => ip.to_string(),
-        address => address.to_string(),
-    };
-    if host.port == SSH { name } else { format!("[{name}]:{}", host.port) }
-}
-
-/// RFC 4251.
-const SSH: u16 = 22;
 
 /// A path as one argument of a line, `%` being itself.
 fn path(path: &Utf8Path, target: &str) -> Result<String, Fault> {

@@ -31,4 +31,3 @@ mod translate;
 pub mod view;
 
 pub use manager::{Caller, Manager, Parts};
-pub use op::base64;

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use camino::Utf8PathBuf;
 
-use crate::capability::{FarEnd, Prepared, Preparing};
+use crate::capability::{FarEnd, Prepared, Preparing, Secrets};
 use crate::contract::falconer::backend::process::{FarAction, SpawnError};
 use crate::contract::falconer::backend::types::{FarCommand, FarWords};
 use crate::policy::Policy;
@@ -49,13 +49,13 @@ impl FarEnd for OnlyPlanned {
         self.way.has_begun()
     }
 
-    fn prepare(&self, label: String, program: Utf8PathBuf, action: FarAction) -> Preparing<'_> {
+    fn prepare(&self, label: String, program: Utf8PathBuf, action: FarAction, secrets: Arc<Secrets>) -> Preparing<'_> {
         Box::pin(async move {
             let rule = match &action {
                 FarAction::Run(start) | FarAction::Detach(start) => Some(self.allowed(&start.command)?.rule.to_string()),
                 FarAction::Attach(_) | FarAction::End(_) => None,
             };
-            let prepared = self.way.prepare(label, program, action).await?;
+            let prepared = self.way.prepare(label, program, action, secrets).await?;
             Ok(Prepared { rule, ..prepared })
         })
     }
@@ -79,7 +79,7 @@ mod tests {
             !self.0.lock().unwrap().is_empty()
         }
 
-        fn prepare(&self, label: String, _program: Utf8PathBuf, _action: FarAction) -> Preparing<'_> {
+        fn prepare(&self, label: String, _program: Utf8PathBuf, _action: FarAction, _secrets: Arc<Secrets>) -> Preparing<'_> {
             Box::pin(async move {
                 self.0.lock().unwrap().push(label);
                 let (reader, held) = rustix::pipe::pipe().unwrap();
@@ -92,6 +92,7 @@ mod tests {
                     env: Vec::new(),
                     rule: None,
                     address: Some("203.0.113.7".into()),
+                    attendant: None,
                 })
             })
         }
@@ -122,22 +123,23 @@ mod tests {
             policy: policy.clone(),
         };
         let run = |words| FarAction::Run(start(words));
-        let prepared = only.prepare("one".into(), "/ssh".into(), run(args(&["echo", "one"]))).await.unwrap();
+        let prepared = only.prepare("one".into(), "/ssh".into(), run(args(&["echo", "one"])), Arc::new(Secrets::ready(&[]))).await.unwrap();
         assert_eq!((prepared.rule.as_deref(), prepared.address.as_deref()), (Some("rule `r` (falconer.toml:6)"), Some("203.0.113.7")));
-        assert!(only.prepare("two".into(), "/ssh".into(), FarAction::Detach(start(args(&["echo", "one"])))).await.unwrap().rule.is_some());
+        assert!(only.prepare("two".into(), "/ssh".into(), FarAction::Detach(start(args(&["echo", "one"]))), Arc::new(Secrets::ready(&[]))).await.unwrap().rule.is_some());
         for (words, why) in [
             (args(&["echo", "two"]), "none of those that the plan of this run named"),
             (args(&["uptime"]), "none of those that the plan of this run named"),
             (args(&["id"]), "no rule allows `id` on target `a`"),
             (FarWords::Shell("echo one".into()), "no rule allows a shell line"),
         ] {
-            match only.prepare("x".into(), "/ssh".into(), run(words)).await {
+            match only.prepare("x".into(), "/ssh".into(), run(words), Arc::new(Secrets::ready(&[]))).await {
                 Err(SpawnError::Denied(said)) => assert!(said.contains(why), "{said}"),
-                other => panic!("{other:?}"),
+                Err(other) => panic!("{other:?}"),
+                Ok(prepared) => panic!("{:?}", prepared.command),
             }
         }
         for action in [FarAction::Attach(FarPlace { stdout: 0, stderr: 0, link_s: 30 }), FarAction::End(End { grace_s: 1 })] {
-            assert_eq!(only.prepare("y".into(), "/ssh".into(), action).await.unwrap().rule, None);
+            assert_eq!(only.prepare("y".into(), "/ssh".into(), action, Arc::new(Secrets::ready(&[]))).await.unwrap().rule, None);
         }
         assert_eq!(*way.0.lock().unwrap(), ["one", "two", "y", "y"]);
     }

@@ -18,6 +18,7 @@ mod ground;
 mod kill;
 mod leftovers;
 mod limit;
+pub mod lineage;
 pub mod orphans;
 mod pidfd;
 mod proc;

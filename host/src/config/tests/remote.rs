@@ -57,6 +57,20 @@ fn a_tag_says_what_a_target_does_not() {
 }
 
 #[test]
+fn secrets_are_named_and_never_written() {
+    let config = parse(
+        "[[targets]]\nname = 'a'\ntags = ['t']\npassword = 'root-pw'\n[[targets]]\nname = 'b'\ntags = ['t']\n[tags.t]\npassword = 'tag-pw'\npassphrase = 'keys'\n",
+    )
+    .unwrap();
+    let named: Vec<_> = config.targets.iter().map(|target| (target.password.as_deref(), target.passphrase.as_deref())).collect();
+    assert_eq!(named, [(Some("root-pw"), Some("keys")), (Some("tag-pw"), Some("keys"))]);
+    for text in ["[[targets]]\nname = 'a'\npassword = 'Tr0ub4dor & 3'", "[tags.t]\npassphrase = 'Tr0ub4dor & 3'"] {
+        let shown = parse(text).unwrap_err().to_string();
+        assert!(!shown.contains("Tr0ub4dor") && shown.contains("backends.ssh.grants.secrets"), "{shown}");
+    }
+}
+
+#[test]
 fn addresses_are_read_in_every_form() {
     for (text, shown) in [
         ("192.0.2.1", "192.0.2.1"),
@@ -206,7 +220,8 @@ fn each_mistake_is_one_error_with_a_place_and_a_hint() {
         (target("limits = { walls = '1m' }"), "unknown key `walls` in [targets.limits]"),
         (target("limits = { parallel = 0 }"), "`targets.limits.parallel` is out of range"),
         (target("wall = '1m'"), "unknown key `wall` in [targets]"),
-        (target("password = 'x'"), "unknown key `password` in [targets]"),
+        (target("password = 'x y'"), "`password` is no name of a secret; the value itself has no place in this file"),
+        ("[tags.a]\npassphrase = 'correct horse'".to_owned(), "`passphrase` is no name of a secret"),
         (target("ssh_alias = 'a*'"), "`a*` is no alias that is taken"),
         ("[tags.'a b']\nuser = 'x'".to_owned(), "`a b` is no name of a tag"),
         ("[tags.a]\naddress = 'x'".to_owned(), "unknown key `address` in [tags.a]"),

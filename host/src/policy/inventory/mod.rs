@@ -50,12 +50,29 @@ pub struct Host {
     pub user: Option<String>,
     /// Key files; empty: what the agent has, and what ssh(1) tries by itself.
     pub identity: Vec<Utf8PathBuf>,
+    /// The name of the secret that is the login's password.
+    pub password: Option<String>,
+    /// The name of the secret that opens the key files.
+    pub passphrase: Option<String>,
     /// The name of the target over which the way goes.
     pub jump: Option<String>,
     /// What its host key is held against; none: what the host itself knows.
     pub host_key: Option<HostKey>,
     /// The name under which its host key is known; none: that of its address.
     pub host_key_alias: Option<String>,
+}
+
+impl Host {
+    /// The name under which its host key is known, as it stands in files of known keys (sshd(8)): that of its alias, else its
+    /// address, with a port other than 22 as `[address]:port`. To be given to ssh(1) as HostKeyAlias.
+    #[must_use]
+    pub fn known_as(&self) -> String {
+        match &self.host_key_alias {
+            Some(alias) => alias.clone(),
+            None if self.port == PORT => self.address.to_string(),
+            None => format!("[{}]:{}", self.address, self.port),
+        }
+    }
 }
 
 /// Which targets a request names: at most one of the three.
@@ -230,6 +247,8 @@ fn host(target: &Target, alias: Expanded) -> Result<Host, Problem> {
         port: target.port.or(alias.port).unwrap_or(PORT),
         user: target.user.clone().or(alias.user),
         identity: if target.identity.is_empty() { alias.identity } else { target.identity.clone() },
+        password: target.password.clone(),
+        passphrase: target.passphrase.clone(),
         jump: target.jump.clone().or(alias.jump),
         host_key: target.host_key.clone().or(alias.known_hosts.map(HostKey::KnownHosts)),
         host_key_alias: alias.host_key_alias,

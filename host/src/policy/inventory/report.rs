@@ -134,6 +134,14 @@ fn missing(subject: &str, host: &Host, network: &NetworkRule, out: &mut Vec<Find
             out.push(bad(Severity::Error, subject, format!("identity {file} {why}"), hint));
         }
     }
+    if host.passphrase.is_some() && host.identity.is_empty() {
+        out.push(bad(
+            Severity::Error,
+            subject,
+            "`passphrase` is given, and no key file that it opens",
+            "name the file with `identity`, or take `passphrase` out",
+        ));
+    }
     if let Some(HostKey::KnownHosts(file)) = &host.host_key
         && !file.is_file()
     {
@@ -141,7 +149,7 @@ fn missing(subject: &str, host: &Host, network: &NetworkRule, out: &mut Vec<Find
             Severity::Error,
             subject,
             format!("known_hosts {file} is not there, so no host key can be checked"),
-            format!("write the machine's key into {file}, or pin it with `fingerprint`"),
+            format!("`falconer ssh trust {}` asks the machine and writes it; or pin it with `fingerprint`", host.target.name),
         ));
     }
     match &host.address {

@@ -3,7 +3,7 @@
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::base64::to_base64;
+use crate::base64::to_base64;
 use crate::fault::{Fault, code};
 use crate::id::RunId;
 use crate::run::inert;

@@ -4,7 +4,6 @@ mod accept;
 mod agents;
 mod artifact;
 mod asked;
-mod base64;
 mod cancel;
 mod continue_run;
 mod file;
@@ -21,5 +20,3 @@ mod resume;
 mod session;
 mod spawn;
 mod wait;
-
-pub use base64::to_base64 as base64;

@@ -403,7 +403,7 @@ impl Manager {
         let turn = self.turn(live.id, session.id, here.chain(held_by.wants()).collect(), gate).await;
         let far = job.target.as_ref().map(|target| -> Arc<dyn FarEnd> {
             let (policy, backend, target) = (self.policy().clone(), backend.name.clone(), target.name.clone());
-            let way = Arc::new(Remote::new(live.id, &backend, &target, policy.clone(), job.life > 1));
+            let way = Arc::new(Remote::new(live.id, &backend, &target, policy.clone(), log.clone(), job.life > 1));
             Arc::new(OnlyPlanned { policy, backend, target, permitted: far, way })
         });
         let config = self.policy().config();

@@ -1,7 +1,8 @@
 //! Base64 of RFC 4648 section 4, with padding: files in messages, and bytes that are no text in answers.
 
 /// The bytes; none: it is no base64.
-pub(super) fn from_base64(text: &str) -> Option<Vec<u8>> {
+#[must_use]
+pub fn from_base64(text: &str) -> Option<Vec<u8>> {
     let text = text.as_bytes();
     if !text.len().is_multiple_of(4) {
         return None;
