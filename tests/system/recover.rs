@@ -218,8 +218,9 @@ fn a_host_whose_directory_goes_leaves_nothing() {
     let place = lines.find_map(|line| Some(line.strip_prefix("falconer serves ")?.split(';').next()?.to_owned())).unwrap();
     std::thread::spawn(move || lines.for_each(drop));
     let data = place.as_str();
-    let client =
-        until("a client", || (!listening_below(Path::new(data)).is_empty()).then(|| Client::start(host.command(&["mcp", "--data-dir", data]), Era::Legacy)));
+    let client = until("a client", || {
+        (!listening_below(Path::new(data)).is_empty()).then(|| Client::start(host.command(&["mcp", "--data-dir", data]), Era::Legacy))
+    });
     let run = client.spawn(follow(&host, "touch ended"));
     let _far = Far::begin(&host);
     client.event(&run, "output", |event| event["type"] == "command_output");

@@ -86,7 +86,9 @@ impl Actor {
                 Call::Poll(to) => give(to, self.bounded("poll", &words, adapter.call_poll(store)).await),
                 Call::Start(job, to) => give(to, self.bounded("start", &words, adapter.call_start(store, &job)).await),
                 Call::Reply(answer, to) => give(to, self.bounded("reply", &words, adapter.call_reply(store, &answer)).await),
-                Call::Cancel(reason, within, to) => give(to, self.bounded("cancel", &words, adapter.call_cancel(store, &reason, within)).await),
+                Call::Cancel(reason, within, to) => {
+                    give(to, self.bounded("cancel", &words, adapter.call_cancel(store, &reason, within)).await)
+                }
                 Call::Describe(to) => give(to, self.bounded("describe", &words, adapter.call_describe(store)).await),
                 Call::Plan(job, to) => give(to, self.bounded("plan", &words, adapter.call_plan(store, &job)).await),
             };

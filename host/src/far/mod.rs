@@ -28,8 +28,8 @@ use crate::contract::falconer::backend::types::{Failure, FarWords};
 use crate::fault::{Fault, code};
 use crate::id::RunId;
 use crate::policy::Policy;
-use crate::policy::inventory::Host;
 use crate::policy::command::{Asked, Command, FarCommand};
+use crate::policy::inventory::Host;
 use askpass::{Answerer, Hop as Asking};
 use link::note;
 pub use link::{LINK, LOG, env, is_wanted, link, main};
@@ -71,13 +71,7 @@ impl Remote {
         }
     }
 
-    async fn made_ready(
-        &self,
-        label: String,
-        program: Utf8PathBuf,
-        action: FarAction,
-        secrets: Arc<Secrets>,
-    ) -> Result<Prepared, Fault> {
+    async fn made_ready(&self, label: String, program: Utf8PathBuf, action: FarAction, secrets: Arc<Secrets>) -> Result<Prepared, Fault> {
         let (mode, link_s) = match &action {
             FarAction::Run(start) => {
                 (Mode::Run { command: self.judged(start)?, input: start.input_bytes, link_s: start.link_s }, start.link_s)
@@ -85,13 +79,12 @@ impl Remote {
             FarAction::Detach(start) => {
                 (Mode::Detach { command: self.judged(start)?, input: start.input_bytes, link_s: start.link_s }, start.link_s)
             }
-            FarAction::Attach(place) => {
-                (Mode::Attach { stdout: place.stdout, stderr: place.stderr, link_s: place.link_s }, place.link_s)
-            }
+            FarAction::Attach(place) => (Mode::Attach { stdout: place.stdout, stderr: place.stderr, link_s: place.link_s }, place.link_s),
             FarAction::End(end) => (Mode::End { grace_s: end.grace_s }, LINK_OF_AN_END),
         };
-        let command = wrapper::command_line(self.run, &mode)
-            .map_err(|error| Fault::new(code::VALUE_TOO_LARGE, error.to_string()).hint("send what is large as the command's input (stdin)"))?;
+        let command = wrapper::command_line(self.run, &mode).map_err(|error| {
+            Fault::new(code::VALUE_TOO_LARGE, error.to_string()).hint("send what is large as the command's input (stdin)")
+        })?;
         let (policy, target) = (self.policy.clone(), self.target.clone());
         let looked_up = self.runtime.spawn(async move { address::hops(&policy, &target).await });
         let hops = looked_up.await.map_err(|error| Fault::new(code::INTERNAL, format!("a look-up failed: {error}")))??;
@@ -164,12 +157,7 @@ impl FarEnd for Remote {
 }
 
 fn refusal(fault: Fault) -> SpawnError {
-    SpawnError::Far(Failure {
-        code: fault.code.into_owned(),
-        message: fault.message,
-        retryable: fault.retryable,
-        hint: fault.hint,
-    })
+    SpawnError::Far(Failure { code: fault.code.into_owned(), message: fault.message, retryable: fault.retryable, hint: fault.hint })
 }
 
 fn unwritable(error: &std::io::Error) -> Fault {

@@ -97,17 +97,8 @@ impl Page<'_> {
     }
 
     fn jump(&self, over: &Hop) -> Result<String, Fault> {
-        let words = [
-            self.program.as_str(),
-            "-F",
-            self.config.as_str(),
-            "-E",
-            self.log,
-            "-W",
-            "\u{1}",
-            "--",
-            over.host.target.name.as_str(),
-        ];
+        let words =
+            [self.program.as_str(), "-F", self.config.as_str(), "-E", self.log, "-W", "\u{1}", "--", over.host.target.name.as_str()];
         let quoted = quote::words(&words).ok().and_then(|bytes| String::from_utf8(bytes).ok());
         let quoted = quoted.ok_or_else(|| unheld(&over.host.target.name, self.config.as_str()))?;
         // What ssh(1) fills in is an address or a name that was judged.

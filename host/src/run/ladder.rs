@@ -347,7 +347,15 @@ impl Supervisor {
             let detail = Some(format!("the backend did not come to say what became of it{why}"));
             receipt.far_end = Some(FarEnd { state: "unknown".into(), detail });
         }
-        let ending = conclude(cause, fault, last, receipt, partial_text, self.output_schema.as_ref(), self.far.as_ref().is_some_and(|far| far.has_begun()));
+        let ending = conclude(
+            cause,
+            fault,
+            last,
+            receipt,
+            partial_text,
+            self.output_schema.as_ref(),
+            self.far.as_ref().is_some_and(|far| far.has_begun()),
+        );
         self.record.end(ending).await;
         self.record.submit().await;
         match self.record.settled().await {

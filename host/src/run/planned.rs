@@ -115,17 +115,18 @@ mod tests {
         let asked = Asked { backend: "ssh", target: Some(target), command: Command::List(&planned), cwd: None, env: &[] };
         let permitted = Permitted::new("ssh", Some("a"), vec![policy.command(&asked).unwrap()]);
         let way = Arc::new(Way::default());
-        let only = OnlyPlanned {
-            backend: "ssh".into(),
-            target: "a".into(),
-            permitted,
-            way: Arc::<Way>::clone(&way),
-            policy: policy.clone(),
-        };
+        let only =
+            OnlyPlanned { backend: "ssh".into(), target: "a".into(), permitted, way: Arc::<Way>::clone(&way), policy: policy.clone() };
         let run = |words| FarAction::Run(start(words));
         let prepared = only.prepare("one".into(), "/ssh".into(), run(args(&["echo", "one"])), Arc::new(Secrets::ready(&[]))).await.unwrap();
         assert_eq!((prepared.rule.as_deref(), prepared.address.as_deref()), (Some("rule `r` (falconer.toml:6)"), Some("203.0.113.7")));
-        assert!(only.prepare("two".into(), "/ssh".into(), FarAction::Detach(start(args(&["echo", "one"]))), Arc::new(Secrets::ready(&[]))).await.unwrap().rule.is_some());
+        assert!(
+            only.prepare("two".into(), "/ssh".into(), FarAction::Detach(start(args(&["echo", "one"]))), Arc::new(Secrets::ready(&[])))
+                .await
+                .unwrap()
+                .rule
+                .is_some()
+        );
         for (words, why) in [
             (args(&["echo", "two"]), "none of those that the plan of this run named"),
             (args(&["uptime"]), "none of those that the plan of this run named"),

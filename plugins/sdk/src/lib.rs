@@ -52,10 +52,10 @@ pub use bindings::falconer::backend::types::{
 };
 pub use command::{Command, USUAL_ENV};
 pub use dialog::{Dialog, Effects, LINGER, Talk};
+pub use failure::signal_name;
 pub use json_lines::{JsonLine, JsonLines};
 pub use lines::{Line, LineBuffer, Lines, MAX_LINE, SPILL_ABOVE, Spilled};
 pub use outbox::{Outbox, Taken};
 pub use output::{CommandOutput, Cut};
 pub use process::{LogPipe, PIECE, Pipe, Polled, Process, Sink, Source};
-pub use failure::signal_name;
 pub use step::{Events, MAX_EVENTS, SOFT_BYTES};

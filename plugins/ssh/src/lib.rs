@@ -7,6 +7,7 @@
 mod checkpoint;
 mod config;
 mod line;
+mod log;
 mod run;
 mod verdict;
 

@@ -15,13 +15,12 @@ use falconer_backend::{
 };
 
 use crate::config::Piece;
+use crate::log::Log;
 
 /// The name of the grant.
 const PROGRAM: &str = "ssh";
 /// The id of the one command in a run's events.
 pub const COMMAND: &str = "command";
-/// Of what ssh says, so many lines are kept.
-const LOG_LINES: usize = 400;
 /// A heartbeat comes so many times in the time after which the link is lost.
 const BEATS: u32 = 3;
 /// After ssh ended, how long others may keep its pipes open.
@@ -48,12 +47,11 @@ pub struct Line {
     stdout: CommandOutput<FarPipe>,
     stderr: CommandOutput<FarPipe>,
     log: Lines<LogPipe>,
-    said: VecDeque<String>,
+    said: Log,
     /// The command was handed to the far end, as far as ssh says.
     sent: bool,
     exit: Option<(ExitStatus, Instant)>,
     beat: Option<(Duration, Instant)>,
-    opened: Instant,
 }
 
 /// An output of ssh, of which the far end's part is given.
@@ -94,7 +92,7 @@ impl Line {
     ///
     /// # Errors
     /// What the host says: the rule that refuses, an address that is not to be had.
-    pub fn open(label: u32, action: FarAction, input: &[Piece], link_s: u32, from: Offsets) -> Result<Self, Failure> {
+    pub fn open(label: u32, target: &str, action: FarAction, input: &[Piece], link_s: u32, from: Offsets) -> Result<Self, Failure> {
         // Whoever asks for an end alone is not listened to for a heartbeat.
         let beat = match action {
             FarAction::End(_) => None,
@@ -121,11 +119,10 @@ impl Line {
             read: 0,
             stdout,
             stderr,
-            said: VecDeque::new(),
+            said: Log::new(target),
             sent: false,
             exit: None,
             beat: beat.map(|every| (every, now + every)),
-            opened: now,
         };
         line.feed()?;
         Ok(line)
@@ -184,10 +181,7 @@ impl Line {
 
     fn heard(&mut self, line: String) {
         self.sent |= line.contains("Sending command: ");
-        if self.said.len() == LOG_LINES {
-            self.said.pop_front();
-        }
-        self.said.push_back(line);
+        self.said.line(&line);
     }
 
     /// The command's input follows the first line, by pieces.
@@ -249,22 +243,10 @@ impl Line {
         beat.into_iter().chain(self.exit.map(|(_, at)| at + LINGER)).min()
     }
 
-    /// How ssh ended.
-    #[must_use]
-    pub fn exit(&self) -> Option<ExitStatus> {
-        self.exit.map(|(status, _)| status)
-    }
-
     /// What was told of each stream.
     #[must_use]
     pub fn offsets(&self) -> Offsets {
         Offsets { stdout: self.stdout.offset(), stderr: self.stderr.offset() }
-    }
-
-    /// How long ago it was opened.
-    #[must_use]
-    pub fn age(&self) -> Duration {
-        self.opened.elapsed()
     }
 
     /// The end of the command's output.
@@ -280,8 +262,9 @@ impl Line {
     }
 
     /// What ssh said.
-    pub fn said(&self) -> impl Iterator<Item = &str> {
-        self.said.iter().map(String::as_str)
+    #[must_use]
+    pub const fn said(&self) -> &Log {
+        &self.said
     }
 
     /// What the login said before the command began, for a failure.

@@ -15,7 +15,7 @@ use falconer_backend::{
 use crate::checkpoint::{Checkpoint, Ended};
 use crate::config::Config;
 use crate::line::{COMMAND, Line, Offsets};
-use crate::verdict::{self, Verdict};
+use crate::verdict;
 
 /// Of the time that a stop may ask: when TERM is followed by KILL, and when the line is given up for one of its own.
 const KILL_AFTER: f64 = 0.5;
@@ -36,6 +36,7 @@ const FORGET: Duration = Duration::from_secs(10);
 #[derive(Debug)]
 pub struct Run {
     config: Config,
+    target: String,
     ask: Duration,
     phase: Phase,
     /// Told once, when the command has begun.
@@ -100,6 +101,7 @@ impl Run {
         });
         let now = Instant::now();
         let mut run = Self {
+            target: job.target.as_ref().map(|target| target.name.clone()).unwrap_or_default(),
             ask: Duration::from_millis(u64::from(job.limits.ask_ms)),
             phase: Phase::Announcing,
             started: Some(started),
@@ -140,7 +142,7 @@ impl Run {
             FarAction::Run(_) | FarAction::Detach(_) => self.config.input.as_slice(),
             FarAction::Attach(_) | FarAction::End(_) => &[],
         };
-        Line::open(self.labels, action, input, self.config.link_s, self.at)
+        Line::open(self.labels, &self.target, action, input, self.config.link_s, self.at)
     }
 
     /// What happened since the last call.
@@ -229,7 +231,7 @@ impl Run {
                     return self.ended(ended, events);
                 }
             }
-            State::Ended(Trailer::Fail { code, detail }) if line.is_over() => return self.refused_there(&code, &detail, &line, events),
+            State::Ended(Trailer::Fail { code, detail }) if line.is_over() => return self.refused_there(&code, &detail, events),
             State::Ended(_) | State::Waiting | State::Begun { .. } | State::Gone if line.is_over() => {
                 let failure = verdict::of(&line);
                 return self.without_a_word(line, failure, events);
@@ -275,14 +277,18 @@ impl Run {
     }
 
     /// The far end said why it did not begin.
-    fn refused_there(&mut self, code: &str, detail: &str, line: &Line, events: &mut Events) -> Then {
+    fn refused_there(&mut self, code: &str, detail: &str, events: &mut Events) -> Then {
         // A detached run that is taken up again may find that it never began, or that nothing of it lives.
         if self.config.detach && code == "exists" {
             return self.come_back_at(Instant::now(), FIRST_RETRY);
         }
-        let failure = verdict::refused(code, detail, line);
+        let failure = verdict::refused(code, detail);
         if self.config.detach && code == "absent" && self.started.is_some() && self.stop.is_none() && self.life > 1 {
-            events.push(Event::notice(Severity::Info, "begun_again", "the command had not begun at the far end when the host ended; it is started now"));
+            events.push(Event::notice(
+                Severity::Info,
+                "begun_again",
+                "the command had not begun at the far end when the host ended; it is started now",
+            ));
             return self.line_for(FarAction::Detach(self.first()), events);
         }
         match code {
@@ -297,16 +303,16 @@ impl Run {
     }
 
     /// ssh ended, and the far end had not said how the command did.
-    fn without_a_word(&mut self, line: Box<Line>, verdict: Verdict, events: &mut Events) -> Then {
+    fn without_a_word(&mut self, line: Box<Line>, failure: Failure, events: &mut Events) -> Then {
         let sent = line.was_sent();
         if self.stop.is_some() && !sent && !(self.config.detach && self.life > 1) && self.started.is_some() {
             return finish(Outcome::stopped_remotely(RemoteProof::Confirmed, "nothing was started at the far end", self.result()));
         }
         let fresh = self.started.is_some() && !sent && self.labels == 1 && self.life == 1;
         if fresh {
-            return finish(Outcome::failed(verdict.failure));
+            return finish(Outcome::failed(failure));
         }
-        self.lost_line(line, verdict.failure, events)
+        self.lost_line(line, failure, events)
     }
 
     /// The line is gone while the command may live.
@@ -399,7 +405,7 @@ impl Run {
             match line.state() {
                 State::Ended(Trailer::Ended { left, killed, looked }) => return self.looked(left, killed, looked == Looked::Proc, why),
                 _ if polled.is_err() || line.is_over() => {
-                    self.tell_trouble(&verdict::of(&line).failure, events);
+                    self.tell_trouble(&verdict::of(&line), events);
                     if now >= until {
                         return self.unreachable(why);
                     }

@@ -4,18 +4,30 @@ use falconer_backend::Failure;
 
 use crate::line::Line;
 
-/// What became of a line.
-#[derive(Debug)]
-pub struct Verdict {
-    /// For the run.
-    pub failure: Failure,
-}
+/// Of what a login says in place of the command, so much is shown, in bytes.
+const SHOWN: usize = 500;
 
-/// Of a line that is over without a word of the far end.
+/// Of a line that is over without the far end's last word.
 #[must_use]
-pub fn of(line: &Line) -> Verdict {
-    let last = line.said().filter(|line| !line.starts_with("debug")).last().unwrap_or_default().to_owned();
-    Verdict { failure: Failure::new("link_lost", format!("ssh ended: {last}")).retryable() }
+pub fn of(line: &Line) -> Failure {
+    let said = line.said();
+    // The login was let in, and something else than the wrapper answered: a shell that is none, a forced command.
+    if line.was_sent() && !line.has_begun() && said.is_in() && !line.noise().trim().is_empty() {
+        let noise = line.noise();
+        let noise = noise.trim();
+        let shown = &noise[..noise.floor_char_boundary(SHOWN)];
+        return Failure::new("far_end_failed", format!("the login did not execute what it was given, and said: {shown}"))
+            .with_hint("its shell must be a POSIX shell, and no forced command may stand in its place");
+    }
+    match said.reason() {
+        Some((reason, at)) => Failure {
+            code: reason.code().to_owned(),
+            message: reason.message(&at),
+            retryable: reason.retryable(),
+            hint: Some(reason.hint(&at)),
+        },
+        None => link_lost("ssh ended without a word"),
+    }
 }
 
 /// A line that was given up, or is to be.
@@ -26,8 +38,7 @@ pub fn link_lost(what: &str) -> Failure {
 
 /// What the wrapper at the far end says before the command begins.
 #[must_use]
-pub fn refused(code: &str, detail: &str, line: &Line) -> Failure {
-    let _ = line;
+pub fn refused(code: &str, detail: &str) -> Failure {
     match code {
         "cwd" => Failure::new("far_cwd_not_found", format!("the directory at the far end cannot be entered: {detail}"))
             .with_hint("name one that is there and that the login may enter"),

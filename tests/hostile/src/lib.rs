@@ -29,8 +29,7 @@ mod tests {
     #[test]
     fn all_are_components() {
         use super::{DESCRIBE_SPINS, DESCRIBE_TRAPS, HOSTILE, OTHER_VERSION, OTHER_WORLD, PLANNED, TARGETED};
-        for wasm in [HOSTILE, DESCRIBE_TRAPS, DESCRIBE_SPINS, OTHER_VERSION, OTHER_WORLD, PLANNED, TARGETED]
-        {
+        for wasm in [HOSTILE, DESCRIBE_TRAPS, DESCRIBE_SPINS, OTHER_VERSION, OTHER_WORLD, PLANNED, TARGETED] {
             assert!(wasm.starts_with(COMPONENT));
         }
         assert!(!super::CORE_MODULE.starts_with(COMPONENT));

@@ -8,7 +8,8 @@ use crate::patience::until;
 use crate::sshd::{Link, Setup};
 
 /// Says numbers until `go` is there, then ends with 7.
-const COUNTS: &str = "i=0; until [ -e \"$HOME/go\" ]; do i=$((i+1)); echo $i; [ $((i % 3)) = 0 ] && echo e$i >&2; sleep 0.1; done; echo last; exit 7";
+const COUNTS: &str =
+    "i=0; until [ -e \"$HOME/go\" ]; do i=$((i+1)); echo $i; [ $((i % 3)) = 0 ] && echo e$i >&2; sleep 0.1; done; echo last; exit 7";
 
 fn detached(line: &str) -> Value {
     request(json!({ "shell": line, "detach": true, "link_timeout_s": 4 }))

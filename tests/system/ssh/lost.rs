@@ -10,9 +10,9 @@ use crate::sshd::{Link, Setup};
 /// The local ssh of a run.
 fn ssh_of(run: &str) -> Seen {
     until("the ssh of the run", || {
-        with_environment(&format!("FALCONER_RUN_ID={run}")).into_iter().find(|seen| {
-            std::fs::read_link(format!("/proc/{}/exe", seen.pid)).is_ok_and(|exe| exe.ends_with("ssh"))
-        })
+        with_environment(&format!("FALCONER_RUN_ID={run}"))
+            .into_iter()
+            .find(|seen| std::fs::read_link(format!("/proc/{}/exe", seen.pid)).is_ok_and(|exe| exe.ends_with("ssh")))
     })
 }
 

@@ -60,7 +60,11 @@ fn every_login_shell_will_do() {
         }
         let stage = Stage::of(Setup::new().shell(shell.clone()).start());
         let run = stage.run(json!({ "command": ["printf", "[%s]", "a'b", "\\", "$HOME", "!x", "é\n"], "env": { "B": "1" } }));
-        assert_eq!((&run["status"], stage.all(&run, "stdout").as_str()), (&json!("completed"), "[a'b][\\][$HOME][!x][é\n]"), "{shell:?}: {run:#}");
+        assert_eq!(
+            (&run["status"], stage.all(&run, "stdout").as_str()),
+            (&json!("completed"), "[a'b][\\][$HOME][!x][é\n]"),
+            "{shell:?}: {run:#}"
+        );
         let run = stage.begun(json!({ "shell": "trap '' TERM; sleep 1000 & sleep 1001" }));
         let answer = stage.client.cancel(&run);
         assert_eq!(answer["receipt"]["far_end"]["state"], "confirmed", "{shell:?}: {answer:#}");

@@ -135,7 +135,10 @@ impl Answers {
         let value = value.ok_or_else(|| format!("the secret `{name}` is not granted"))?;
         let value = value.map_err(|why| format!("the secret `{name}` has no value: {why}"))?;
         if value.len() as u64 >= LONGEST_ANSWER || value.iter().any(|byte| b"\r\n\0".contains(byte)) {
-            return Err(format!("the secret `{name}` is longer than {} bytes, or holds a line end: ssh would take a part of it", LONGEST_ANSWER - 1));
+            return Err(format!(
+                "the secret `{name}` is longer than {} bytes, or holds a line end: ssh would take a part of it",
+                LONGEST_ANSWER - 1
+            ));
         }
         Ok((stream, value))
     }

@@ -186,7 +186,9 @@ fn was(row: &RunRow) -> Option<(State, Option<Finish>)> {
             let receipt = outline.receipt.unwrap_or_else(|| Receipt::begun("host", Cause::Recovery, None));
             let Receipt { asked_by: by, cause, reason, .. } = receipt.clone();
             let owed = match cause {
-                Cause::Requested | Cause::Parent | Cause::Group | Cause::Shutdown => Finish::Wish(StopWish { by, cause, reason, grace: None }),
+                Cause::Requested | Cause::Parent | Cause::Group | Cause::Shutdown => {
+                    Finish::Wish(StopWish { by, cause, reason, grace: None })
+                }
                 Cause::Deadline | Cause::Idle | Cause::Limit | Cause::Ledger => {
                     let reason = reason.unwrap_or_else(|| "the run was being stopped".into());
                     Finish::Fault(cause, outline.stopping.unwrap_or_else(|| Fault::new(code::HOST_LOST, reason)))

@@ -386,7 +386,8 @@ impl Manager {
         ear: mpsc::UnboundedReceiver<Control>,
         gate: Option<Arc<Gate>>,
     ) {
-        let Accepted { backend, session, job, inputs, limits, held_by, far, matter, output_schema, workspaces, parent, resumed, .. } = accepted;
+        let Accepted { backend, session, job, inputs, limits, held_by, far, matter, output_schema, workspaces, parent, resumed, .. } =
+            accepted;
         let log = RunLog::open(&self.inner.logs_dir.join(format!("{}.log", live.id)), Vec::new());
         if let Some(parent) = parent
             && !parent.adopt(&live)
