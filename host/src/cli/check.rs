@@ -68,7 +68,8 @@ pub async fn run(globals: &Globals, args: Args) -> ExitCode {
     sections[0].1.push(trees(config.host.cgroup, Ground::probe(config.host.cgroup)));
     let mut granted = policy.report(&client_env);
     let far = |backend: &Backend| {
-        matches!(backend.state, State::Ready) && backend.description.as_ref().is_some_and(|said| said.abilities.contains(Abilities::TARGETS))
+        matches!(backend.state, State::Ready)
+            && backend.description.as_ref().is_some_and(|said| said.abilities.contains(Abilities::TARGETS))
     };
     let far: Vec<&str> = found.iter().filter(|backend| far(backend)).map(|backend| backend.name.as_str()).collect();
     let secrets = check_secrets::findings(&config, &far, &client_env);

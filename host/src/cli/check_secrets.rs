@@ -61,13 +61,17 @@ mod tests {
             + "[backends.ssh.grants.secrets]\ngood = { file = '~/good' }\nopen = { file = '~/open' }\nenv = { env = 'UNSET' }\nset = { env = 'SET' }\nprinted = { command = ['pass'] }\ngone = { file = '~/gone' }\n[backends.exec.grants.secrets]\nnowhere = { file = '~/good' }\n";
         let config = Config::parse(&text, None, &Overrides::at_home(home.to_owned())).map_err(|errors| errors.to_string()).unwrap();
         let env = BTreeMap::from([("SET".to_owned(), "long-enough-secret".to_owned())]);
-        let found: Vec<_> = findings(&config, &["ssh"], &env).into_iter().map(|finding| (finding.severity, finding.subject, finding.message)).collect();
+        let found: Vec<_> =
+            findings(&config, &["ssh"], &env).into_iter().map(|finding| (finding.severity, finding.subject, finding.message)).collect();
         let said = |name: &str| found.iter().filter(|(_, subject, _)| *subject == format!("target {name}")).collect::<Vec<_>>();
         assert_eq!(found.len(), 4, "{found:#?}");
         assert!(matches!(said("open")[..], [(Severity::Error, _, why)] if why.contains("can be read by others")), "{found:#?}");
         assert!(matches!(said("gone")[..], [(Severity::Error, ..)]), "{found:#?}");
         assert!(matches!(said("env")[..], [(Severity::Warning, _, why)] if why.contains("the client brought no UNSET")), "{found:#?}");
-        assert!(matches!(said("nowhere")[..], [(Severity::Error, _, why)] if why.contains("granted to no backend that runs on targets")), "{found:#?}");
+        assert!(
+            matches!(said("nowhere")[..], [(Severity::Error, _, why)] if why.contains("granted to no backend that runs on targets")),
+            "{found:#?}"
+        );
         assert_eq!(findings(&config, &[], &env).len(), 7, "without a backend that has targets, none is granted");
     }
 }

@@ -106,7 +106,8 @@ fn answer(dir: &Path, args: &[&str]) -> Option<String> {
         let _ = log.write_all(format!("{name} {kind} {fingerprint}\n").as_bytes());
     }
     let pinned = std::fs::read_to_string(dir.join(PINNED)).unwrap_or_default();
-    let pinned: Vec<&str> = pinned.lines().filter_map(|line| line.split_once(' ')).filter(|(whose, _)| *whose == name).map(|(_, pin)| pin).collect();
+    let pinned: Vec<&str> =
+        pinned.lines().filter_map(|line| line.split_once(' ')).filter(|(whose, _)| *whose == name).map(|(_, pin)| pin).collect();
     if Fingerprint::parse(&fingerprint).is_some() && pinned.contains(&fingerprint.as_str()) {
         return Some(format!("{host} {kind} {key}\n"));
     }

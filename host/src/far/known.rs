@@ -1,6 +1,6 @@
 //! Files of known host keys (sshd(8), SSH_KNOWN_HOSTS FILE FORMAT): what they know of a name, also where names are hashed.
 //!
-//! Which line is about a name is asked of `ssh-keygen -F`, which knows hashed names, patterns and `[host]:port`. Only what a person
+//! For programs that ssh or a person has started: the host itself starts nothing but shims. Which line is about a name is asked of `ssh-keygen -F`, which knows hashed names, patterns and `[host]:port`. Only what a person
 //! asks for is written: a new file is theirs alone, and a line is appended or taken out as a whole.
 
 use std::collections::BTreeSet;
@@ -87,7 +87,8 @@ pub fn remove(file: &Utf8Path, entries: &[&Entry]) -> io::Result<()> {
         }
         gone.insert(wanted.line);
     }
-    let kept: Vec<u8> = lines.iter().enumerate().filter(|(at, _)| !gone.contains(&(at + 1))).flat_map(|(_, line)| line.iter().copied()).collect();
+    let kept: Vec<u8> =
+        lines.iter().enumerate().filter(|(at, _)| !gone.contains(&(at + 1))).flat_map(|(_, line)| line.iter().copied()).collect();
     let dir = place.parent().ok_or(io::ErrorKind::InvalidInput)?;
     let mut new = tempfile::NamedTempFile::new_in(dir)?;
     new.write_all(&kept)?;
@@ -174,12 +175,21 @@ mod tests {
         let temp = tempfile::tempdir().unwrap();
         let file = Utf8Path::from_path(temp.path()).unwrap().join("known");
         assert_eq!(entries(&file, "web").unwrap(), []);
-        std::fs::write(&file, format!("# known\nweb,web.example ssh-ed25519 {KEY} a comment\n[web]:2222 ssh-ed25519 {KEY}\n@revoked * ssh-ed25519 {KEY}\n")).unwrap();
+        std::fs::write(
+            &file,
+            format!("# known\nweb,web.example ssh-ed25519 {KEY} a comment\n[web]:2222 ssh-ed25519 {KEY}\n@revoked * ssh-ed25519 {KEY}\n"),
+        )
+        .unwrap();
         let found = entries(&file, "[web]:2222").unwrap();
         let told: Vec<_> = found.iter().map(|entry| (entry.line, entry.marker.as_deref(), entry.fingerprint.as_str())).collect();
         assert_eq!(told, [(3, None, SHOWN), (4, Some("@revoked"), SHOWN)]);
         assert!(mentions(&file, KEY) && !mentions(&file, "AAAA"));
-        let hashed = Command::new("ssh-keygen").args(["-q", "-H", "-f", file.as_str()]).stdout(Stdio::null()).stderr(Stdio::null()).status().unwrap();
+        let hashed = Command::new("ssh-keygen")
+            .args(["-q", "-H", "-f", file.as_str()])
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .status()
+            .unwrap();
         assert!(hashed.success());
         let found = entries(&file, "web.example").unwrap();
         assert!(found[0].names.starts_with("|1|") && found[0].key == KEY, "{found:?}");

@@ -58,7 +58,11 @@ mod tests {
     #[test]
     fn descendants_are_told_from_others() {
         let me = Ancestor::of(std::process::id()).unwrap();
-        let mut shell = std::process::Command::new("/bin/sh").args(["-c", "sleep 3000 & echo $!; wait"]).stdout(std::process::Stdio::piped()).spawn().unwrap();
+        let mut shell = std::process::Command::new("/bin/sh")
+            .args(["-c", "sleep 3000 & echo $!; wait"])
+            .stdout(std::process::Stdio::piped())
+            .spawn()
+            .unwrap();
         let mut line = String::new();
         std::io::BufRead::read_line(&mut std::io::BufReader::new(shell.stdout.take().unwrap()), &mut line).unwrap();
         let sleep: u32 = line.trim().parse().unwrap();

@@ -16,7 +16,7 @@ use camino::{Utf8Path, Utf8PathBuf};
 use serde_json::json;
 
 use crate::cli::exit::{Exit, end};
-use crate::cli::{Globals, fail_config, put, say};
+use crate::cli::{Globals, fail, fail_config, put, say};
 use crate::config::{Config, Fingerprint, HostKey};
 use crate::daemon::prepare_dir;
 use crate::far::host_key::fingerprint;
@@ -58,6 +58,13 @@ struct Offer {
 
 /// The command.
 pub async fn run(globals: &Globals, args: Args) -> ExitCode {
+    // Before anything else: here the configuration may be out of sight.
+    if std::env::var_os("FALCONER_RUN_ID").is_some_and(|run| !run.is_empty()) || !mark_of(std::process::id()).is_empty() {
+        return fail(
+            &Fault::new(code::NOT_ALLOWED, "this is inside a run, and no run may say which host keys are right")
+                .hint(format!("a person runs `falconer ssh trust {}` in a terminal of their own", args.target)),
+        );
+    }
     let config = match globals.overrides().and_then(|overrides| Config::read(&overrides)) {
         Ok(config) => Arc::new(config),
         Err(errors) => return fail_config(&errors),
@@ -66,10 +73,6 @@ pub async fn run(globals: &Globals, args: Args) -> ExitCode {
 }
 
 async fn trust(globals: &Globals, config: &Arc<Config>, args: Args) -> Result<Exit, Fault> {
-    if std::env::var_os("FALCONER_RUN_ID").is_some_and(|run| !run.is_empty()) || !mark_of(std::process::id()).is_empty() {
-        return Err(Fault::new(code::NOT_ALLOWED, "this is inside a run, and no run may say which host keys are right")
-            .hint(format!("a person runs `falconer ssh trust {}` in a terminal of their own", args.target)));
-    }
     let wanted = match &args.fingerprint {
         None if io::stdin().is_terminal() && io::stderr().is_terminal() => None,
         None => {
@@ -100,14 +103,19 @@ async fn trust(globals: &Globals, config: &Arc<Config>, args: Args) -> Result<Ex
         }
     }
     if offers.is_empty() {
-        return Err(Fault::new(code::TARGET_UNAVAILABLE, format!("`{}` does not answer as an SSH server at {} port {}", args.target, way.first.host(), host.port))
-            .hint("is it up, is the port right, and does a firewall let this machine in?")
-            .retryable());
+        return Err(Fault::new(
+            code::TARGET_UNAVAILABLE,
+            format!("`{}` does not answer as an SSH server at {} port {}", args.target, way.first.host(), host.port),
+        )
+        .hint("is it up, is the port right, and does a firewall let this machine in?")
+        .retryable());
     }
     let mut entries = Vec::new();
     for file in files.all() {
         let found = known::entries(file, &name);
-        entries.extend(found.map_err(|error| Fault::new(code::PROGRAM_NOT_FOUND, format!("ssh-keygen cannot be started: {error}")).hint("install the OpenSSH client"))?);
+        entries.extend(found.map_err(|error| {
+            Fault::new(code::PROGRAM_NOT_FOUND, format!("ssh-keygen cannot be started: {error}")).hint("install the OpenSSH client")
+        })?);
     }
     let found = Found { target: &args.target, name: &name, offers, entries };
     decide(globals, config, &files, &found, wanted.as_ref(), args.replace)
@@ -136,7 +144,14 @@ impl Found<'_> {
     }
 }
 
-fn decide(globals: &Globals, config: &Config, files: &Files, found: &Found<'_>, wanted: Option<&Fingerprint>, replace: bool) -> Result<Exit, Fault> {
+fn decide(
+    globals: &Globals,
+    config: &Config,
+    files: &Files,
+    found: &Found<'_>,
+    wanted: Option<&Fingerprint>,
+    replace: bool,
+) -> Result<Exit, Fault> {
     let list = |offers: &[Offer]| offers.iter().map(|offer| format!("{} {}", offer.kind, offer.fingerprint)).collect::<Vec<_>>().join(", ");
     let Found { target, name, offers, .. } = found;
     let revoked = |offer: &&Offer| found.entries.iter().any(|entry| entry.marker.as_deref() == Some("@revoked") && entry.key == offer.key);
@@ -156,9 +171,11 @@ fn decide(globals: &Globals, config: &Config, files: &Files, found: &Found<'_>, 
     let known = |entry: &&Entry| format!("{} {} ({}:{})", entry.kind, entry.fingerprint, entry.file, entry.line);
     if !changed.is_empty() && !replace {
         let known: Vec<String> = changed.iter().map(known).collect();
-        return Err(Fault::new("host_key_changed", format!("the host key of `{target}` has changed: it offers {}, known is {}", list(offers), known.join(", "))).hint(
-            "somebody may stand in the way, or the machine was set up anew; where you know that it was: --replace",
-        ));
+        return Err(Fault::new(
+            "host_key_changed",
+            format!("the host key of `{target}` has changed: it offers {}, known is {}", list(offers), known.join(", ")),
+        )
+        .hint("somebody may stand in the way, or the machine was set up anew; where you know that it was: --replace"));
     }
     let new: Vec<&Offer> = chosen.into_iter().filter(|offer| !found.knows(offer)).collect();
     if new.is_empty() && changed.is_empty() {
@@ -183,7 +200,9 @@ fn decide(globals: &Globals, config: &Config, files: &Files, found: &Found<'_>, 
     }
     let failed = |file: &Utf8Path| {
         let file = file.to_owned();
-        move |error: io::Error| Fault::new("known_hosts_failed", format!("{file}: {error}")).hint("make it a file of yours that you can write")
+        move |error: io::Error| {
+            Fault::new("known_hosts_failed", format!("{file}: {error}")).hint("make it a file of yours that you can write")
+        }
     };
     if files.is_data {
         prepare_dir(&config.data_dir)?;
@@ -214,11 +233,16 @@ impl Files {
         match &host.host_key {
             Some(HostKey::Pinned(keys)) => {
                 let keys: Vec<&str> = keys.iter().map(Fingerprint::as_str).collect();
-                Err(Fault::new(code::INVALID_ARGUMENT, format!("the key of `{}` is pinned to {}, and no file counts", host.target.name, keys.join(" or ")))
-                    .hint("change `fingerprint` of the target in the configuration, or take it out"))
+                Err(Fault::new(
+                    code::INVALID_ARGUMENT,
+                    format!("the key of `{}` is pinned to {}, and no file counts", host.target.name, keys.join(" or ")),
+                )
+                .hint("change `fingerprint` of the target in the configuration, or take it out"))
             }
             Some(HostKey::KnownHosts(file)) => Ok(Self { own: file.clone(), is_data: false, others: vec![GLOBAL.into()] }),
-            None => Ok(Self { own: known::own(&config.data_dir), is_data: true, others: vec![known::persons(&config.home), GLOBAL.into()] }),
+            None => {
+                Ok(Self { own: known::own(&config.data_dir), is_data: true, others: vec![known::persons(&config.home), GLOBAL.into()] })
+            }
         }
     }
 
@@ -229,8 +253,11 @@ impl Files {
     /// Only lines of the person's own files that are about this one name are taken away.
     fn may_remove(&self, entry: &Entry, name: &str) -> Result<(), Fault> {
         if entry.file == GLOBAL || !(entry.names == name || entry.names.starts_with("|1|")) {
-            return Err(Fault::new(code::NOT_ALLOWED, format!("the old key stands in {} line {}, which is not about `{name}` alone", entry.file, entry.line))
-                .hint("take it out of that line by hand, and try again"));
+            return Err(Fault::new(
+                code::NOT_ALLOWED,
+                format!("the old key stands in {} line {}, which is not about `{name}` alone", entry.file, entry.line),
+            )
+            .hint("take it out of that line by hand, and try again"));
         }
         Ok(())
     }
@@ -250,7 +277,10 @@ fn tell(globals: &Globals, found: &Found<'_>, file: &Utf8Path, added: &[&Offer],
         let key = |kind: &str, fingerprint: &str| json!({ "type": kind, "fingerprint": fingerprint });
         let added: Vec<_> = added.iter().map(|offer| key(&offer.kind, &offer.fingerprint)).collect();
         let removed: Vec<_> = removed.iter().map(|entry| key(&entry.kind, &entry.fingerprint)).collect();
-        put(format_args!("{}", json!({ "target": found.target, "known_as": found.name, "added": added, "removed": removed, "file": file })));
+        put(format_args!(
+            "{}",
+            json!({ "target": found.target, "known_as": found.name, "added": added, "removed": removed, "file": file })
+        ));
         return;
     }
     for entry in removed {
@@ -275,7 +305,9 @@ async fn scan(config: &Config, address: &str, port: u16) -> Result<Vec<Offer>, F
     let out = match tokio::time::timeout(SCANS, command.output()).await {
         Ok(Ok(out)) => out,
         Ok(Err(error)) => {
-            return Err(Fault::new(code::PROGRAM_NOT_FOUND, format!("ssh-keyscan cannot be started: {error}")).hint("install the OpenSSH client"));
+            return Err(
+                Fault::new(code::PROGRAM_NOT_FOUND, format!("ssh-keyscan cannot be started: {error}")).hint("install the OpenSSH client")
+            );
         }
         Err(_) => return Ok(Vec::new()),
     };

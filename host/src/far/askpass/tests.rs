@@ -25,7 +25,12 @@ fn hops() -> Vec<Hop> {
         passphrase: Some("keys".into()),
         identity: vec![format!("/keys/{name}").into()],
     };
-    vec![hop("bastion"), Hop { password: Some("nobody-granted-it".into()), ..hop("db") }, Hop { password: Some("two-lines".into()), ..hop("lines") }, hop("web")]
+    vec![
+        hop("bastion"),
+        Hop { password: Some("nobody-granted-it".into()), ..hop("db") },
+        Hop { password: Some("two-lines".into()), ..hop("lines") },
+        hop("web"),
+    ]
 }
 
 struct World {
@@ -39,7 +44,12 @@ fn world() -> World {
     // Longer than an address of a socket may be.
     let dir = Utf8Path::from_path(temp.path()).unwrap().join("d".repeat(120));
     std::fs::create_dir(&dir).unwrap();
-    let secrets = Secrets::ready(&[("web-pw", PASSWORD), ("bastion-pw", "another-password"), ("keys", PASSPHRASE), ("two-lines", "first-line\nsecond")]);
+    let secrets = Secrets::ready(&[
+        ("web-pw", PASSWORD),
+        ("bastion-pw", "another-password"),
+        ("keys", PASSPHRASE),
+        ("two-lines", "first-line\nsecond"),
+    ]);
     let log = RunLog::open(&dir.join("log"), vec![PASSWORD.into(), PASSPHRASE.into()]);
     let answerer = Answerer::listen(&dir, hops(), Arc::new(secrets), log).unwrap();
     World { dir, answerer, _temp: temp }
@@ -156,7 +166,8 @@ async fn a_stranger_is_refused_whatever_it_is_called() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn who_asks_before_the_ssh_is_known_waits() {
     let world = world();
-    let mut child = world.shell("web", &["deploy@web's password: "], "read go; echo asking; TEST_ASK_PROMPT=$3 $ASK; exit 0").spawn().unwrap();
+    let mut child =
+        world.shell("web", &["deploy@web's password: "], "read go; echo asking; TEST_ASK_PROMPT=$3 $ASK; exit 0").spawn().unwrap();
     go(&mut child).await;
     let mut out = tokio::io::BufReader::new(child.stdout.take().unwrap());
     let mut line = String::new();

@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use camino::{Utf8Path, Utf8PathBuf};
 use serde_json::Value;
 
-use crate::base64::from_base64;
 use super::file::{mime_of, path_of, read};
+use crate::base64::from_base64;
 use crate::contract::falconer::backend::types as wit;
 use crate::fault::{Fault, code};
 use crate::ledger::artifact::Artifacts;

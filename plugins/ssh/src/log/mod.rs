@@ -249,7 +249,10 @@ impl Log {
         if line.starts_with("kex_exchange_identification: ") || line.starts_with("banner exchange: ") || is_closed(line) {
             return Some(self.banner.take().map_or(Reason::Closed, Reason::NotSsh));
         }
-        if line.contains(": Bad configuration option: ") || line.contains(": terminating, ") || line.starts_with("Bad owner or permissions on ") {
+        if line.contains(": Bad configuration option: ")
+            || line.contains(": terminating, ")
+            || line.starts_with("Bad owner or permissions on ")
+        {
             return Some(Reason::Config(shown(line)));
         }
         None
@@ -294,7 +297,10 @@ fn is_closed(line: &str) -> bool {
 
 /// An ssh says this when its jump has failed, for whatever reason.
 fn is_weak(line: &str) -> bool {
-    line.starts_with("kex_exchange_identification: ") || line.starts_with("banner exchange: ") || is_closed(line) || line.ends_with("during banner exchange")
+    line.starts_with("kex_exchange_identification: ")
+        || line.starts_with("banner exchange: ")
+        || is_closed(line)
+        || line.ends_with("during banner exchange")
 }
 
 /// What comes beside a reason.

@@ -148,7 +148,10 @@ impl Reason {
     /// Whether the same may succeed later, with nothing changed here.
     #[must_use]
     pub fn retryable(&self) -> bool {
-        matches!(self, Self::Refused | Self::TimedOut | Self::Silent | Self::Unreachable(_) | Self::NotFound(_) | Self::Closed | Self::Lost(_))
+        matches!(
+            self,
+            Self::Refused | Self::TimedOut | Self::Silent | Self::Unreachable(_) | Self::NotFound(_) | Self::Closed | Self::Lost(_)
+        )
     }
 
     /// What happened, for people.
@@ -157,7 +160,11 @@ impl Reason {
         let who = at.said();
         match self {
             Self::HostKeyUnknown(keys) if !keys.pinned.is_empty() => {
-                format!("the host key of {who} is none of those that are pinned: it offers {}, pinned is {}", keys.offered(), keys.pinned.join(", "))
+                format!(
+                    "the host key of {who} is none of those that are pinned: it offers {}, pinned is {}",
+                    keys.offered(),
+                    keys.pinned.join(", ")
+                )
             }
             Self::HostKeyUnknown(keys) => format!("the host key of {who} is not known: it offers {}", keys.offered()),
             Self::HostKeyChanged(keys) => {
@@ -199,7 +206,9 @@ impl Reason {
             Self::HostKeyUnknown(keys) if !keys.pinned.is_empty() => format!(
                 "a person compares it with the machine's own (`ssh-keygen -l` on its /etc/ssh/ssh_host_*_key.pub), and mends `fingerprint` of target `{name}`; a pinned key must be of the type that ssh asks for first, or pin all of them"
             ),
-            Self::HostKeyUnknown(_) => format!("a person runs `falconer ssh trust {name}` and compares the fingerprint with the machine's own"),
+            Self::HostKeyUnknown(_) => {
+                format!("a person runs `falconer ssh trust {name}` and compares the fingerprint with the machine's own")
+            }
             Self::HostKeyChanged(_) => format!(
                 "somebody may stand in the way, or the machine was set up anew; a person who knows that it was runs `falconer ssh trust --replace {name}`"
             ),
@@ -207,14 +216,23 @@ impl Reason {
             Self::AuthFailed(tried) | Self::AuthRequired(tried) => tried.hint(name),
             Self::Refused => "is sshd running there, and is the port right? a firewall may refuse too".into(),
             Self::TimedOut => "is the machine up, and does a firewall let this host in?".into(),
-            Self::Silent => "the machine may be overloaded, or the port is another service's; behind a jump the time has to be enough for all logins".into(),
+            Self::Silent => {
+                "the machine may be overloaded, or the port is another service's; behind a jump the time has to be enough for all logins"
+                    .into()
+            }
             Self::Unreachable(_) => "look at the network of this host and at the target's address; a VPN may be down".into(),
             Self::NotFound(_) => "a person mends the target's `address`; or the name service is down".into(),
             Self::NoCommonAlgorithm { .. } => "one of the two is too old: update it; falconer turns on no weak algorithms".into(),
             Self::NotSsh(_) => "a person mends `port` or `address` of the target".into(),
-            Self::Closed => "try again later: the machine may limit new connections (MaxStartups, fail2ban); its sshd's log says why".into(),
-            Self::ForwardForbidden => "its sshd needs `AllowTcpForwarding yes` or `local`, and a PermitOpen that names the next machine".into(),
-            Self::CommandRefused(_) => "the account may be forced to another command or to none (ForceCommand, `command=` of its key)".into(),
+            Self::Closed => {
+                "try again later: the machine may limit new connections (MaxStartups, fail2ban); its sshd's log says why".into()
+            }
+            Self::ForwardForbidden => {
+                "its sshd needs `AllowTcpForwarding yes` or `local`, and a PermitOpen that names the next machine".into()
+            }
+            Self::CommandRefused(_) => {
+                "the account may be forced to another command or to none (ForceCommand, `command=` of its key)".into()
+            }
             Self::Config(_) => "a defect, or an OpenSSH client that is too old (8.5 is the oldest)".into(),
             Self::Lost(_) => "look at the network between, and whether the machine was restarted".into(),
             Self::Other(_) => "`ssh` by hand to the same machine says more".into(),
@@ -273,7 +291,9 @@ impl Tried {
             };
         }
         if self.password == Some(true) {
-            return format!("a person mends the secret that `password` of target `{name}` names; is `user` right, and may it log in with a password?");
+            return format!(
+                "a person mends the secret that `password` of target `{name}` names; is `user` right, and may it log in with a password?"
+            );
         }
         match self.agent {
             Some(Agent::Absent) if self.keys == 0 => {
@@ -283,7 +303,9 @@ impl Tried {
             _ => {}
         }
         if self.keys > 0 {
-            return format!("is the public key in the account's authorized_keys, is `user` of target `{name}` right, and may it log in there?");
+            return format!(
+                "is the public key in the account's authorized_keys, is `user` of target `{name}` right, and may it log in there?"
+            );
         }
         if takes("password") || takes("keyboard-interactive") {
             return format!("`password` of target `{name}` names the secret; `falconer check` says whether it has a value");

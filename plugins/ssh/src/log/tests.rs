@@ -26,11 +26,46 @@ macro_rules! logs {
 }
 
 logs!(
-    "alive", "auth_agent_absent", "auth_agent_empty", "auth_key_missing", "auth_key_open", "auth_key_refused", "auth_nothing",
-    "auth_passphrase_none", "auth_passphrase_wrong", "auth_password_none", "auth_password_wrong", "auth_too_many", "banner_timeout",
-    "behind_jump_auth", "behind_jump_dns", "behind_jump_key_unknown", "behind_jump_refused", "closed", "config", "denied_user", "dns", "good",
-    "hostkey_mismatch", "jump_auth", "jump_forbids", "jump_good", "jump_key_unknown", "jump_refused", "kex_mismatch", "key_changed",
-    "key_revoked", "key_unknown", "lost", "net_unreachable", "no_route", "not_ssh", "prohibited", "refused", "timeout", "two_jumps",
+    "alive",
+    "auth_agent_absent",
+    "auth_agent_empty",
+    "auth_key_missing",
+    "auth_key_open",
+    "auth_key_refused",
+    "auth_nothing",
+    "auth_passphrase_none",
+    "auth_passphrase_wrong",
+    "auth_password_none",
+    "auth_password_wrong",
+    "auth_too_many",
+    "banner_timeout",
+    "behind_jump_auth",
+    "behind_jump_dns",
+    "behind_jump_key_unknown",
+    "behind_jump_refused",
+    "closed",
+    "config",
+    "denied_user",
+    "dns",
+    "good",
+    "hostkey_mismatch",
+    "jump_auth",
+    "jump_forbids",
+    "jump_good",
+    "jump_key_unknown",
+    "jump_refused",
+    "kex_mismatch",
+    "key_changed",
+    "key_revoked",
+    "key_unknown",
+    "lost",
+    "net_unreachable",
+    "no_route",
+    "not_ssh",
+    "prohibited",
+    "refused",
+    "timeout",
+    "two_jumps",
 );
 
 #[test]
@@ -39,7 +74,13 @@ fn each_failure_has_its_code_its_machine_and_its_words() {
         ("key_unknown", "host_key_unknown", "web", "it offers ssh-ed25519 SHA256:", "falconer ssh trust web"),
         ("key_changed", "host_key_changed", "web", "another one is known in /home/u/kh_changed:2", "falconer ssh trust --replace web"),
         ("key_revoked", "host_key_changed", "web", "is revoked", "why it was revoked"),
-        ("auth_key_refused", "auth_failed", "web", "it takes publickey, password, keyboard-interactive; one key was offered", "authorized_keys"),
+        (
+            "auth_key_refused",
+            "auth_failed",
+            "web",
+            "it takes publickey, password, keyboard-interactive; one key was offered",
+            "authorized_keys",
+        ),
         ("auth_nothing", "auth_required", "web", "nothing to log in with", "`password` of target `web`"),
         ("auth_agent_absent", "auth_required", "web", "no agent at SSH_AUTH_SOCK", "SSH_AUTH_SOCK"),
         ("auth_agent_empty", "auth_required", "web", "the agent holds no keys", "identity"),
@@ -98,25 +139,35 @@ fn a_connection_that_goes_well_has_no_reason_and_is_known_to_be_in() {
 #[test]
 fn what_falconer_says_itself_is_heard() {
     let given = |what: &str, name: &str| {
-        let text = log(name).replace("debug1: No more authentication methods", &format!("falconer: {what}\ndebug1: No more authentication methods"));
+        let text = log(name)
+            .replace("debug1: No more authentication methods", &format!("falconer: {what}\ndebug1: No more authentication methods"));
         told(&text).unwrap()
     };
     let wrong = given("answered password", "auth_password_wrong");
-    assert!(wrong.0 == "auth_failed" && wrong.2.contains("a password was given") && wrong.3.contains("mends the secret that `password`"), "{wrong:?}");
+    assert!(
+        wrong.0 == "auth_failed" && wrong.2.contains("a password was given") && wrong.3.contains("mends the secret that `password`"),
+        "{wrong:?}"
+    );
     let none = given("unanswered password", "auth_password_none");
     assert!(none.0 == "auth_required" && none.2.contains("there was none for it"), "{none:?}");
     let opened = given("answered passphrase", "auth_passphrase_wrong");
     assert!(opened.0 == "auth_required" && opened.2.contains("its passphrase does not open it"), "{opened:?}");
-    let known = format!("falconer: known other SHA256:x in /k:1\nfalconer: known web SHA256:old in /home/u/kh_changed:2\n{}", log("key_changed"));
+    let known =
+        format!("falconer: known other SHA256:x in /k:1\nfalconer: known web SHA256:old in /home/u/kh_changed:2\n{}", log("key_changed"));
     let (.., message, _) = told(&known).unwrap();
-    assert!(message.contains("it offers ssh-ed25519 SHA256:") && message.ends_with(", known is SHA256:old in /home/u/kh_changed:2"), "{message}");
+    assert!(
+        message.contains("it offers ssh-ed25519 SHA256:") && message.ends_with(", known is SHA256:old in /home/u/kh_changed:2"),
+        "{message}"
+    );
     let (.., message, hint) = told(&format!("falconer: pinned web SHA256:pin\n{}", log("key_unknown"))).unwrap();
     assert!(message.ends_with("pinned is SHA256:pin") && hint.contains("`fingerprint`"), "{message}: {hint}");
 }
 
 #[test]
 fn what_another_side_says_is_cut_and_harmless() {
-    let (.., message, _) = told(&format!("debug1: kex_exchange_identification: banner line 0: \u{1b}[31m{}\nConnection closed by x port 1", "x".repeat(5000))).unwrap();
+    let (.., message, _) =
+        told(&format!("debug1: kex_exchange_identification: banner line 0: \u{1b}[31m{}\nConnection closed by x port 1", "x".repeat(5000)))
+            .unwrap();
     assert!(message.len() < 400 && !message.contains('\u{1b}'), "{message}");
     let mut log = Log::new("web");
     for _ in 0..1000 {
@@ -125,6 +176,14 @@ fn what_another_side_says_is_cut_and_harmless() {
         log.line("falconer: known web x");
     }
     assert!(log.jumps.len() <= MOST && log.tried.files.len() <= MOST && log.told.len() <= MOST);
-    assert_eq!(told("something new\n"), Some(("far_end_failed", "web".into(), "ssh could not connect to `web`: something new".into(), "`ssh` by hand to the same machine says more".into())));
+    assert_eq!(
+        told("something new\n"),
+        Some((
+            "far_end_failed",
+            "web".into(),
+            "ssh could not connect to `web`: something new".into(),
+            "`ssh` by hand to the same machine says more".into()
+        ))
+    );
     assert_eq!(told(""), None);
 }
