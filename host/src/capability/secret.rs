@@ -147,13 +147,22 @@ impl Secrets {
 
     /// The value, for a child; waits a little for one that is being fetched. None: not granted.
     pub async fn value(&self, name: &str) -> Option<Result<Arc<[u8]>, String>> {
+        self.value_within(name, SPAWN_WAIT).await
+    }
+
+    /// The same, for who can wait as long as its command may take.
+    pub async fn value_at_last(&self, name: &str) -> Option<Result<Arc<[u8]>, String>> {
+        self.value_within(name, COMMAND_TIME).await
+    }
+
+    async fn value_within(&self, name: &str, limit: Duration) -> Option<Result<Arc<[u8]>, String>> {
         let slot = self.slots.get(name)?;
         slot.look_again();
         let mut value = slot.value.subscribe();
         if matches!(*value.borrow(), Value::Fetching) {
             // On the serving runtime: the guests' has no clock of its own.
             let fetched = self.runtime.spawn(async move {
-                let _ = tokio::time::timeout(SPAWN_WAIT, value.wait_for(|value| !matches!(value, Value::Fetching))).await;
+                let _ = tokio::time::timeout(limit, value.wait_for(|value| !matches!(value, Value::Fetching))).await;
                 value
             });
             value = match fetched.await {

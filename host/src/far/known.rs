@@ -1,6 +1,6 @@
 //! Files of known host keys (sshd(8), SSH_KNOWN_HOSTS FILE FORMAT): what they know of a name, also where names are hashed.
 //!
-//! Which line is about a name is asked of `ssh-keygen -F`, which knows hashed names, patterns and `[host]:port`. Only what a person
+//! For programs that ssh or a person has started: the host itself starts nothing but shims. Which line is about a name is asked of `ssh-keygen -F`, which knows hashed names, patterns and `[host]:port`. Only what a person
 //! asks for is written: a new file is theirs alone, and a line is appended or taken out as a whole.
 
 use std::collections::BTreeSet;

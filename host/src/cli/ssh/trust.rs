@@ -16,7 +16,7 @@ use camino::{Utf8Path, Utf8PathBuf};
 use serde_json::json;
 
 use crate::cli::exit::{Exit, end};
-use crate::cli::{Globals, fail_config, put, say};
+use crate::cli::{Globals, fail, fail_config, put, say};
 use crate::config::{Config, Fingerprint, HostKey};
 use crate::daemon::prepare_dir;
 use crate::far::host_key::fingerprint;
@@ -58,6 +58,13 @@ struct Offer {
 
 /// The command.
 pub async fn run(globals: &Globals, args: Args) -> ExitCode {
+    // Before anything else: here the configuration may be out of sight.
+    if std::env::var_os("FALCONER_RUN_ID").is_some_and(|run| !run.is_empty()) || !mark_of(std::process::id()).is_empty() {
+        return fail(
+            &Fault::new(code::NOT_ALLOWED, "this is inside a run, and no run may say which host keys are right")
+                .hint(format!("a person runs `falconer ssh trust {}` in a terminal of their own", args.target)),
+        );
+    }
     let config = match globals.overrides().and_then(|overrides| Config::read(&overrides)) {
         Ok(config) => Arc::new(config),
         Err(errors) => return fail_config(&errors),
@@ -66,10 +73,6 @@ pub async fn run(globals: &Globals, args: Args) -> ExitCode {
 }
 
 async fn trust(globals: &Globals, config: &Arc<Config>, args: Args) -> Result<Exit, Fault> {
-    if std::env::var_os("FALCONER_RUN_ID").is_some_and(|run| !run.is_empty()) || !mark_of(std::process::id()).is_empty() {
-        return Err(Fault::new(code::NOT_ALLOWED, "this is inside a run, and no run may say which host keys are right")
-            .hint(format!("a person runs `falconer ssh trust {}` in a terminal of their own", args.target)));
-    }
     let wanted = match &args.fingerprint {
         None if io::stdin().is_terminal() && io::stderr().is_terminal() => None,
         None => {

@@ -131,7 +131,7 @@ impl Answers {
         if !self.given.lock().unwrap_or_else(PoisonError::into_inner).insert((hop.name.clone(), prompt.clone())) {
             return Err("it was answered before".into());
         }
-        let value = self.secrets.value(name).await;
+        let value = self.secrets.value_at_last(name).await;
         let value = value.ok_or_else(|| format!("the secret `{name}` is not granted"))?;
         let value = value.map_err(|why| format!("the secret `{name}` has no value: {why}"))?;
         if value.len() as u64 >= LONGEST_ANSWER || value.iter().any(|byte| b"\r\n\0".contains(byte)) {

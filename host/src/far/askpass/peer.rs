@@ -54,5 +54,5 @@ fn pidfd(stream: &UnixStream, pid: Pid) -> Result<OwnedFd, Errno> {
 /// A pidfd polls readable once its process has ended (pidfd_open(2)).
 fn lives(process: &OwnedFd) -> bool {
     let mut fds = [PollFd::new(process, PollFlags::IN)];
-    matches!(poll(&mut fds, Some(&Timespec { tv_sec: 0, tv_nsec: 0 })), Ok(0))
+    matches!(rustix::io::retry_on_intr(|| poll(&mut fds, Some(&Timespec { tv_sec: 0, tv_nsec: 0 }))), Ok(0))
 }

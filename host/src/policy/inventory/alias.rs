@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 
 use camino::{Utf8Path, Utf8PathBuf};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::Errno;
 use rustix::process::{PidfdFlags, pidfd_open};
 
 use super::Problem;
@@ -137,11 +138,16 @@ fn read(child: &mut Child, until: Instant) -> std::io::Result<String> {
     let ends = pidfd_open(pid, PidfdFlags::empty())?;
     let Some(mut stdout) = child.stdout.take() else { return Err(late()) };
     let wait = |fd: &mut PollFd<'_>| {
-        let left = until.saturating_duration_since(Instant::now());
-        let left = Timespec::try_from(left).map_err(|_| late())?;
-        match poll(std::slice::from_mut(fd), Some(&left))? {
-            0 => Err(late()),
-            _ => Ok(()),
+        loop {
+            let left = until.saturating_duration_since(Instant::now());
+            let left = Timespec::try_from(left).map_err(|_| late())?;
+            match poll(std::slice::from_mut(fd), Some(&left)) {
+                Ok(0) => return Err(late()),
+                Ok(_) => return Ok(()),
+                // A signal that this process handles, such as that of the end of another child.
+                Err(Errno::INTR) => {}
+                Err(other) => return Err(other.into()),
+            }
         }
     };
     let mut bytes = Vec::new();
