@@ -194,6 +194,10 @@ fn an_orderly_end_leaves_them_to_the_next_host() {
         host.run(&["stop"]).well();
         until("the daemon to end", || (!daemon.lives()).then_some(()));
         assert_eq!(with_environment(&format!("FALCONER_RUN_ID={following}")), [], "here nothing of it is left");
+        let checked = host.run(&["check", "--orphans", "--json"]);
+        let said: Value = serde_json::from_str(&checked.out).unwrap();
+        let ours = said["runs"].as_array().unwrap().iter().filter(|run| run["data_dir"] == json!(host.data()));
+        assert!(ours.clone().all(|run| run["proof"]["outcome"] != "unverified"), "{said}");
     }
     let client = host.client();
     assert_eq!(client.get(&idle)["status"], "cancelled", "what has no checkpoint is stopped");
@@ -218,8 +222,9 @@ fn a_host_whose_directory_goes_leaves_nothing() {
     let place = lines.find_map(|line| Some(line.strip_prefix("falconer serves ")?.split(';').next()?.to_owned())).unwrap();
     std::thread::spawn(move || lines.for_each(drop));
     let data = place.as_str();
-    let client =
-        until("a client", || (!listening_below(Path::new(data)).is_empty()).then(|| Client::start(host.command(&["mcp", "--data-dir", data]), Era::Legacy)));
+    let client = until("a client", || {
+        (!listening_below(Path::new(data)).is_empty()).then(|| Client::start(host.command(&["mcp", "--data-dir", data]), Era::Legacy))
+    });
     let run = client.spawn(follow(&host, "touch ended"));
     let _far = Far::begin(&host);
     client.event(&run, "output", |event| event["type"] == "command_output");

@@ -27,5 +27,6 @@ mod supervisor;
 mod translate;
 pub mod view;
 
+pub use live::proven_up_to;
 pub use manager::{Caller, Manager, Parts};
 pub use op::base64;
