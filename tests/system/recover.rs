@@ -437,11 +437,10 @@ fn a_session_waits_for_the_run_that_goes_on() {
     let client = host.client();
     let mut request = count(&host, json!({ "n": 3 }));
     request["session_id"] = session;
-    let refused = client.try_call("spawn_run", request.clone());
-    // It has no conversation, so it cannot be continued; but it is looked up, and found alive.
-    if let Ok(next) = refused {
-        assert_eq!(next["status"], "queued", "{next}");
-    }
+    let next = client.spawn(request);
+    assert_eq!(client.get(&next)["status"], "queued");
     assert!(!is_terminal(&client.get(&run)));
     assert_eq!(client.cancel(&run)["status"], "cancelled");
+    // Its turn comes only then.
+    assert!(is_terminal(&client.ended(&next)));
 }

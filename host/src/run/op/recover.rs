@@ -11,7 +11,7 @@ use crate::fault::Fault;
 use crate::id::RunId;
 use crate::ledger::RunRow;
 use crate::run::event::{Closed, EventType};
-use crate::run::ladder::{broken_down, left_behind, not_taken_up};
+use crate::run::left::{broken_down, left_behind, not_taken_up};
 use crate::run::live::{Live, StopWish, proven_up_to};
 use crate::run::manager::{Manager, view_of};
 use crate::run::receipt::Cause;
