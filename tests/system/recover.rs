@@ -194,6 +194,10 @@ fn an_orderly_end_leaves_them_to_the_next_host() {
         host.run(&["stop"]).well();
         until("the daemon to end", || (!daemon.lives()).then_some(()));
         assert_eq!(with_environment(&format!("FALCONER_RUN_ID={following}")), [], "here nothing of it is left");
+        let checked = host.run(&["check", "--orphans", "--json"]);
+        let said: Value = serde_json::from_str(&checked.out).unwrap();
+        let ours = said["runs"].as_array().unwrap().iter().filter(|run| run["data_dir"] == json!(host.data()));
+        assert!(ours.clone().all(|run| run["proof"]["outcome"] != "unverified"), "{said}");
     }
     let client = host.client();
     assert_eq!(client.get(&idle)["status"], "cancelled", "what has no checkpoint is stopped");
@@ -433,11 +437,10 @@ fn a_session_waits_for_the_run_that_goes_on() {
     let client = host.client();
     let mut request = count(&host, json!({ "n": 3 }));
     request["session_id"] = session;
-    let refused = client.try_call("spawn_run", request.clone());
-    // It has no conversation, so it cannot be continued; but it is looked up, and found alive.
-    if let Ok(next) = refused {
-        assert_eq!(next["status"], "queued", "{next}");
-    }
+    let next = client.spawn(request);
+    assert_eq!(client.get(&next)["status"], "queued");
     assert!(!is_terminal(&client.get(&run)));
     assert_eq!(client.cancel(&run)["status"], "cancelled");
+    // Its turn comes only then.
+    assert!(is_terminal(&client.ended(&next)));
 }

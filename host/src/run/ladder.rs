@@ -13,14 +13,14 @@ use super::event::Closed;
 use super::live::{Control, StopWish};
 use super::receipt::{Cause, ComponentEnd, FarEnd, ProcessSeen, Proof, Receipt, Rung, Step};
 use super::record::Record;
-use super::status::{Completion, Ending, State, Status};
+use super::status::{Completion, Ending, State};
 use super::supervisor::{Finish, Supervisor, in_hand, news, sleep_until};
 use super::translate::{Meaning, from_failure, parsed};
 use crate::backend::Schema;
 use crate::backend::instance::End;
 use crate::contract::falconer::backend::types as wit;
 use crate::fault::{Fault, code};
-use crate::tree::{Left, Seen, Verdict};
+use crate::tree::{Seen, Verdict};
 
 /// A call that has been in hand for so long when the run is to stop counts as a spin and is cut; one for which the host starts a child
 /// has the time of its rung.
@@ -390,7 +390,7 @@ fn millis(time: Duration) -> u64 {
 }
 
 /// Enters what is known about the tree.
-fn enter(receipt: &mut Receipt, verdict: Verdict) {
+pub(super) fn enter(receipt: &mut Receipt, verdict: Verdict) {
     let (proof, survivors) = match verdict {
         Verdict::Never => (Proof::NoProcesses, Vec::new()),
         Verdict::Empty(by) => (Proof::Empty { by }, Vec::new()),
@@ -400,7 +400,7 @@ fn enter(receipt: &mut Receipt, verdict: Verdict) {
     receipt.survivors = survivors.into_iter().map(seen).collect();
 }
 
-fn seen(process: Seen) -> ProcessSeen {
+pub(super) fn seen(process: Seen) -> ProcessSeen {
     ProcessSeen { pid: process.pid, name: super::inert::inert(process.name) }
 }
 
@@ -495,49 +495,4 @@ fn fits(schema: Option<&Value>, result: &Completion) -> Result<(), Fault> {
         Fault::new(code::OUTPUT_INVALID, format!("the structured answer does not fit the run's output_schema: {}", mistakes.wrong))
             .hint(format!("the rule is `{}` in the run's output_schema; what was given is in the result", mistakes.rule))
     })
-}
-
-/// What a run that was left behind by an earlier host ends as.
-#[must_use]
-pub fn left_behind(status: Status, left: Left) -> Ending {
-    let mut receipt = Receipt::begun("host", Cause::Recovery, Some("the host ended while the run was alive".into()));
-    receipt.component = Some(ComponentEnd::Dropped);
-    if status == Status::Queued {
-        receipt.component = Some(ComponentEnd::NeverStarted);
-        receipt.proof = Some(Proof::NoProcesses);
-        let error = Fault::new(code::HOST_LOST, "the host ended while the run waited for its turn; nothing of it was started").retryable();
-        return Ending::Failed { error: error.hint("spawn it again"), partial: Completion::default(), receipt };
-    }
-    take(&mut receipt, left);
-    let error = Fault::new(code::HOST_LOST, "the host ended while the run was alive; how it went on is not known")
-        .hint("look at what it did; continue_run carries a session on where the backend can");
-    Ending::Lost { error, partial: Completion::default(), receipt: Some(receipt) }
-}
-
-/// What a run ends as that an earlier host left behind with a checkpoint, and that cannot be taken up any more.
-#[must_use]
-pub fn not_taken_up(fault: Fault, left: Left) -> Ending {
-    let mut receipt = Receipt::begun("host", Cause::Recovery, Some("the host ended while the run was alive".into()));
-    receipt.component = Some(ComponentEnd::Dropped);
-    take(&mut receipt, left);
-    let message = format!("after a restart of the host the run cannot be taken up again: {}", fault.message);
-    let error = Fault { message, retryable: false, ..fault };
-    Ending::Lost { error, partial: Completion::default(), receipt: Some(receipt) }
-}
-
-/// What a run ends as when the host itself fails to drive it.
-#[must_use]
-pub fn broken_down(left: Left) -> Ending {
-    let mut receipt = Receipt::begun("host", Cause::Defect, Some("the host broke down while it drove the run".into()));
-    receipt.component = Some(ComponentEnd::Dropped);
-    take(&mut receipt, left);
-    let error = Fault::new(code::INTERNAL, "the host broke down while it drove the run; this is a defect of falconer")
-        .hint("the daemon's log says where; the other runs are not touched");
-    Ending::Lost { error, partial: Completion::default(), receipt: Some(receipt) }
-}
-
-fn take(receipt: &mut Receipt, left: Left) {
-    receipt.killed = left.killed.into_iter().map(seen).collect();
-    receipt.killed_total = left.killed_total;
-    enter(receipt, left.verdict);
 }

@@ -45,6 +45,12 @@ pub struct Outline {
     pub proven: u64,
 }
 
+/// Up to which event nothing that a run told of lives: that was proven, and its records were taken away.
+#[must_use]
+pub fn proven_up_to(row: &RunRow) -> u64 {
+    serde_json::from_str::<Outline>(&row.state).map_or(0, |outline| outline.proven)
+}
+
 fn is_zero(seq: &u64) -> bool {
     *seq == 0
 }

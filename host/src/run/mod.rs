@@ -1,7 +1,7 @@
 //! What a run is, and how runs are driven.
 //!
 //! [`manager`] holds all runs and offers one operation a file ([`op`]); [`supervisor`] drives one run and [`ladder`]
-//! ends it ([`step`] and [`question`] are parts of driving, [`revive`] of going on after a restart, with [`bookmark`]); [`record`] is the one writer of a run's history; [`live`] is what the rest of the host sees of a live run.
+//! ends it ([`step`], [`timing`] and [`question`] are parts of driving, [`revive`] of going on after a restart, with [`bookmark`]; [`left`] says what a run ends as that nobody drives any more); [`record`] is the one writer of a run's history; [`live`] is what the rest of the host sees of a live run.
 //! The others are shapes: [`request`], [`view`], [`event`], [`status`], [`receipt`].
 
 mod assignment;
@@ -11,6 +11,7 @@ pub mod event;
 mod guard;
 mod inert;
 mod ladder;
+mod left;
 mod limits;
 mod live;
 pub mod manager;
@@ -27,7 +28,9 @@ mod spill;
 pub mod status;
 mod step;
 mod supervisor;
+mod timing;
 mod translate;
 pub mod view;
 
+pub use live::proven_up_to;
 pub use manager::{Caller, Manager, Parts};

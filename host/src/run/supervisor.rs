@@ -16,9 +16,9 @@ use tokio::time::Instant;
 
 use super::assignment::Assignment;
 use super::decision::Matter;
-use super::event::{Closed, EventType, Question};
+use super::event::{Closed, EventType};
 use super::guard::guard;
-use super::limits::{HeldBy, broken, hold, theirs};
+use super::limits::{HeldBy, broken, hold};
 use super::live::{Control, Live, StopWish};
 use super::question::{Said, unknown};
 use super::receipt::Cause;
@@ -29,7 +29,6 @@ use super::translate::{Translator, from_failure};
 use crate::backend::{Instance, Made};
 use crate::capability::told::{Hearing, telling};
 use crate::capability::{FarEnd, Host, Inputs, Sealed, Setup};
-use crate::clock::Millis;
 use crate::config;
 use crate::contract::falconer::backend::types as wit;
 use crate::fault::{Fault, code};
@@ -388,51 +387,6 @@ impl Supervisor {
         }
     }
 
-    /// When something is due by time alone.
-    fn next_wake(&self) -> Option<Instant> {
-        let waiting = !self.record.questions().is_empty();
-        let idle = self.limits.idle.filter(|_| !waiting).map(|idle| self.last_news + idle);
-        let question = self.record.questions().iter().map(|question| when(question.expires_at)).min();
-        let poll = if self.may_call() { self.next_poll() } else { None };
-        [Some(self.deadline), idle, question, poll].into_iter().flatten().min()
-    }
-
-    pub(super) fn too_long(&self) -> Fault {
-        if let Some(by) = &self.held_by.wall {
-            let message = format!("the run took longer than {} s, the limit of {by}", self.limits.wall.as_secs_f64());
-            return Fault::new(code::DEADLINE_EXCEEDED, message).hint(theirs("wall", by));
-        }
-        Fault::new(code::DEADLINE_EXCEEDED, format!("the run took longer than {} s", self.limits.wall.as_secs()))
-            .hint("give a longer timeout_s, or raise `wall` under `[backends.NAME.limits]`")
-    }
-
-    /// Does what is due by time.
-    async fn on_time(&mut self) -> Option<(Cause, Fault)> {
-        let now = Instant::now();
-        if now >= self.deadline {
-            return Some((Cause::Deadline, self.too_long()));
-        }
-        if let Some(idle) = self.limits.idle
-            && self.record.questions().is_empty()
-            && now >= self.last_news + idle
-        {
-            let fault = Fault::new(code::IDLE_EXCEEDED, format!("nothing happened in the run for {} s", idle.as_secs()))
-                .hint("give a longer idle_timeout_s, or raise `idle` under `[backends.NAME.limits]`");
-            return Some((Cause::Idle, fault));
-        }
-        if self.poll_at.is_some_and(|at| at <= now) {
-            self.poll_due = true;
-        }
-        let today = Millis::now();
-        let expired: Vec<Question> = self.record.questions().iter().filter(|question| question.expires_at <= today).cloned().collect();
-        for question in expired {
-            if let Err(fault) = self.expire(question).await {
-                return Some((Cause::Limit, fault));
-            }
-        }
-        None
-    }
-
     /// Takes what a call answered. An outcome means that the backend is finished.
     pub(super) async fn called(&mut self, called: Called) -> Result<Option<wit::Outcome>, (Cause, Fault)> {
         self.call = None;
@@ -489,11 +443,6 @@ impl Supervisor {
         Ok(())
     }
 
-    /// When the next poll is due by time alone, while no call is in hand.
-    pub(super) fn next_poll(&self) -> Option<Instant> {
-        if self.poll_due { self.hold_until } else { self.poll_at }
-    }
-
     /// A step with a checkpoint holds the next call only while it is on its way.
     pub(super) fn unsettle(&mut self) {
         self.must_settle &= self.record.is_ahead();
@@ -503,12 +452,6 @@ impl Supervisor {
     pub(super) fn translator(&mut self) -> &mut Translator {
         &mut self.translator
     }
-}
-
-/// The tokio instant of a wall-clock time.
-fn when(at: Millis) -> Instant {
-    let left = u64::try_from(at.0 - Millis::now().0).unwrap_or(0);
-    Instant::now() + Duration::from_millis(left)
 }
 
 /// Waits for the call in hand; for ever when there is none.

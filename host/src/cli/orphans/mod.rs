@@ -27,6 +27,7 @@ use crate::fault::Fault;
 use crate::id::RunId;
 use crate::ledger::{Glance, LedgerError, RunRow};
 use crate::run::event::EventType;
+use crate::run::proven_up_to;
 use crate::run::status::Status;
 use crate::tree::carriers::{self, Carrier};
 use crate::tree::orphans::{self, Whose};
@@ -221,7 +222,8 @@ impl Book {
             return;
         };
         let words = EventType::OF_A_CHILD.map(EventType::word);
-        if ledger.events(run, 0, 1, u64::MAX, &words).is_ok_and(|events| events.is_empty()) {
+        let proven = self.unfinished.get(&run).map_or(0, proven_up_to);
+        if ledger.events(run, proven, 1, u64::MAX, &words).is_ok_and(|events| events.is_empty()) {
             return;
         }
         left.miss_records();

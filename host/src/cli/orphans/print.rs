@@ -171,7 +171,7 @@ fn print_orphan(orphan: &Orphan, killed: bool) {
     if orphan.around_us {
         put(format_args!("  hint: this command is a process of it; call it from outside"));
     } else if orphan.is_proven() && orphan.is_unfinished() {
-        put(format_args!("  its end is written when the daemon starts again"));
+        put(format_args!("  the daemon goes on with it, or writes its end, when it starts again"));
     } else if !orphan.is_proven() && orphan.living.is_empty() && orphan.has_records {
         let first = if orphan.is_unfinished() { "start the daemon once, which writes its end, and " } else { "" };
         put(format_args!(

@@ -11,8 +11,8 @@ use crate::fault::Fault;
 use crate::id::RunId;
 use crate::ledger::RunRow;
 use crate::run::event::{Closed, EventType};
-use crate::run::ladder::{broken_down, left_behind, not_taken_up};
-use crate::run::live::{Live, StopWish};
+use crate::run::left::{broken_down, left_behind, not_taken_up};
+use crate::run::live::{Live, StopWish, proven_up_to};
 use crate::run::manager::{Manager, view_of};
 use crate::run::receipt::Cause;
 use crate::run::record::{Quota, Record};
@@ -100,7 +100,7 @@ impl Manager {
     fn may_have_had_a_child(&self, row: &RunRow) -> bool {
         let words = EventType::OF_A_CHILD.map(EventType::word);
         // What it had until then is proven gone, and its records were taken away.
-        let proven = view_of(row.clone()).outline.proven;
+        let proven = proven_up_to(row);
         !self.inner.ledger.events(row.id, proven, 1, u64::MAX, &words).is_ok_and(|events| events.is_empty())
     }
 
