@@ -13,7 +13,7 @@
 
 # An exported variable would stay exported with our value: nobody may see the nonce.
 unset self mode run sh sid proc own looked x n t z nonce link job c born holder script over told tick
-unset marked helpers jobs members sessions groups known stat ended phase left killed code guard dog base nl
+unset marked helpers jobs members sessions groups known stat ended phase left killed code guard base nl old try
 self=$1 mode=$2 run=$3
 shift 3
 nl='
@@ -47,7 +47,7 @@ look() {
 # Who carries our marks, as a whole entry; then who is in which session, and whose child. That the look finds the wrapper itself
 # is the proof that it sees anything.
 look_through() {
-	marked=$known helpers=' ' jobs=
+	marked=$known helpers=' ' jobs= n=
 	for x in $(
 		LC_ALL=C; export LC_ALL
 		head -n 99999999 /dev/null /proc/[0-9]*/environ | tr '\n\000' ' \n' | sed -n \
@@ -168,37 +168,38 @@ lost() {
 		kill -TERM $$
 		return
 	fi
-	n=1
-	while [ "$n" ]; do
-		alive || n=
-		script=$n
+	x=1
+	while [ "$x" ]; do
+		alive && script=1 || script=
 		know
 		sweep 2
-		n=$script t=0
+		x=$script t=0
 		nap
 	done
 }
 
-# Reads what the other side says, and begins a new dead man's sleep with each line. Whoever ends it sends TERM. Where it cannot go
-# on (no process can be made), the command ends.
+# Reads what the other side says, and begins a new dead man's sleep with each line. The wrapper ends it with TERM, and it ends the
+# sleeper with USR2: whoever forks has no trap for the signal that ends the fork, for a shell that was just forked still has its
+# parent's traps, and loses what comes in that moment. (mksh reads on when it hears USR1.) What a sleeper that was woken too late
+# has begun is gone on with.
 watch() {
-	trap 'trap - 0; kill -TERM $dog; wait $dog; exit' TERM
+	trap 'kill -USR2 $old $!; wait $old $!; exit' TERM
 	trap : PIPE
-	trap '[ $mode != run ] || kill -KILL "-$c"' 0
+	old=
 	while :; do
 		(
 			exec 6>&- 7>&-
-			trap 'kill $!; exit' TERM USR1
+			trap 'kill -KILL $!; exit 0' USR2
 			sleep "$link" </dev/null &
 			wait $!
-			trap : USR1
-			trap exit TERM
+			trap 'exit 9' USR2
 			lost
+			exit 9
 		) </dev/null &
-		dog=$!
+		[ -z "$old" ] || wake $old
+		old=
 		read -r x <&3 || break
-		kill -USR1 $dog
-		wait $dog
+		old=$!
 		script=$x
 		know
 		alive || break
@@ -215,16 +216,23 @@ watch() {
 			if [ $mode != run ] && { [ -f "$job/status" ] || ! lives; }; then
 				forget
 				say gone
-				trap - 0
+				wake $!
 				exit
 			fi
 			;;
 		esac
 	done
-	kill -USR1 $dog
-	wait $dog
+	wake $!
 	lost
-	trap - 0
+}
+wake() {
+	kill -USR2 $1
+	wait $1
+	[ $? != 9 ] || {
+		kill -USR2 $!
+		lost
+		exit
+	}
 }
 
 # Becomes the command. It tells its id before anything of the command can be heard.
@@ -304,7 +312,7 @@ follow() {
 	[ "$2" = 0 ] || dd bs=1 skip="$2" count=0 <&5
 	watch </dev/null &
 	guard=$!
-	trap 'kill $! $guard; wait $guard; exit' TERM HUP
+	trap 'kill -TERM $guard; wait $guard; kill -KILL $!; exit' TERM HUP
 	tick=0
 	while :; do
 		[ ! -f "$job/status" ] || over=1

@@ -20,7 +20,7 @@ fn a_command_that_no_argument_holds_is_refused_with_its_size() {
         let command = judged(&["cat", &"x".repeat(bytes)], None, &[]);
         command_line(RunId::random(), &Mode::Run { command, input: 0, link_s: 30 })
     };
-    let room = LONGEST - line(0).unwrap().len();
+    let room = LONGEST - line(1).unwrap().len() + 1;
     assert_eq!(line(room).unwrap().len(), LONGEST);
     assert_eq!(line(room + 1), Err(TooLong { bytes: LONGEST + 1 }));
 }
@@ -32,7 +32,7 @@ fn the_longest_line_is_executed() {
             let command = judged(&["cat", "/dev/null", &"x".repeat(bytes)], None, &[]);
             Mode::Run { command, input: 0, link_s: 3000 }
         };
-        let room = LONGEST - command_line(world.run, &length(0)).unwrap().len();
+        let room = LONGEST - command_line(world.run, &length(1)).unwrap().len() + 1;
         let said = world.start(&length(room)).end();
         assert!(said.word.starts_with("end exited 1 0 "), "{} {}", said.word, said.err.len());
     });

@@ -2,7 +2,7 @@
 
 use std::os::unix::fs::PermissionsExt;
 
-use super::world::{LINK_S, Link, Said, World, lives, shell, until};
+use super::world::{LINK_S, Link, Said, World, deaf_to, lives, shell, until};
 use super::*;
 
 /// Says a line on each output every now and then, 40 times.
@@ -155,7 +155,7 @@ fn a_silent_link_ends_the_follower_alone() {
 #[test]
 fn a_command_without_an_end_is_told_when_nothing_of_it_lives() {
     World::everywhere(|world| {
-        let mut link = world.detach("echo said; sleep 3000");
+        let mut link = world.detach("echo said; sleep 2999");
         link.out_has("said");
         let (command, holder) = kept(world);
         signal_kill(holder);
@@ -166,8 +166,8 @@ fn a_command_without_an_end_is_told_when_nothing_of_it_lives() {
         let mut link = world.attach(0, 0);
         link.out_has("said");
         link.say(b"F\n.\n");
-        until("the sleep", || world.alive().iter().any(|(_, words)| words == "sleep 3000 "));
-        for (pid, _) in world.alive().into_iter().filter(|(pid, words)| *pid == command || words == "sleep 3000 ") {
+        until("the sleep", || world.alive().iter().any(|(_, words)| words == "sleep 2999 "));
+        for (pid, _) in world.alive().into_iter().filter(|(pid, words)| *pid == command || words == "sleep 2999 ") {
             signal_kill(pid);
         }
         let said = forget(link);
@@ -183,7 +183,7 @@ fn signal_kill(pid: u32) {
 #[test]
 fn the_job_hears_no_hup_and_the_command_is_not_deaf() {
     World::everywhere(|world| {
-        let link = world.detach("echo ready; sed -n 's/^SigIgn:.//p' /proc/self/status; sleep 1; echo still here");
+        let link = world.detach("echo ready; sed -n /^SigIgn/p /proc/self/status; sleep 1; echo still here");
         link.out_has("ready");
         let (_, holder) = kept(world);
         for name in ["HUP", "TERM", "INT"] {
@@ -192,7 +192,9 @@ fn the_job_hears_no_hup_and_the_command_is_not_deaf() {
             assert!(status.success());
         }
         let said = forget(link);
-        assert_eq!(String::from_utf8_lossy(&said.out), "ready\n0000000000000000\nstill here\n");
+        let text = String::from_utf8_lossy(&said.out).into_owned();
+        let lines: Vec<&str> = text.lines().collect();
+        assert_eq!((lines.len(), lines[0], deaf_to(lines[1]), lines[2]), (3, "ready", 0, "still here"), "{text}");
         assert_eq!(said.word, "end exited 0 0 0 proc");
     });
 }

@@ -74,13 +74,13 @@ fn allowed(command: Given<'_>, cwd: Option<&str>, env: &[(&str, &str)]) -> FarCo
 targets = ['*']
 allow = [['cat', '...'], ['printf', '...'], ['sleep', '...']]
 cwd = ['/**', '/']
-env = ['*']
+env = ['*', 'PATH', 'IFS']
 [[rules]]
 targets = ['*']
 shell = true
 control_characters = true
 cwd = ['/**', '/']
-env = ['*']
+env = ['*', 'PATH', 'IFS']
 allow = ['re:(?s).*']",
         Some(Utf8Path::new("/etc/falconer/falconer.toml")),
         &Overrides::at_home("/home/u"),
@@ -104,6 +104,15 @@ pub fn until(what: &str, so: impl Fn() -> bool) {
 pub fn lives(pid: u32) -> bool {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
     stat.rsplit_once(") ").is_some_and(|(_, rest)| !rest.starts_with(['Z', 'X']))
+}
+
+/// The signals that are ignored by this line of `/proc/PID/status`, and not by this test itself (which may be started so).
+pub fn deaf_to(line: &str) -> u64 {
+    let mask = |line: &str| u64::from_str_radix(line.strip_prefix("SigIgn:").unwrap().trim(), 16).unwrap();
+    let own = std::fs::read_to_string("/proc/self/status").unwrap();
+    let own = mask(own.lines().find(|line| line.starts_with("SigIgn:")).unwrap());
+    // Rust ignores PIPE (13), and lets its children hear it.
+    mask(line) & !(own & !(1 << 12))
 }
 
 impl World {
@@ -171,7 +180,7 @@ impl World {
 
     /// Where no `/proc` is. Needs root.
     pub fn without_proc(mut self) -> Self {
-        let hidden = ["unshare", "-m", "/bin/sh", "-c", "mount -t tmpfs none /proc && exec \"$@\"", "hidden"];
+        let hidden = ["/usr/bin/unshare", "-m", "/bin/sh", "-c", "/bin/mount -t tmpfs none /proc && exec \"$@\"", "hidden"];
         self.login.splice(0..0, hidden.map(str::to_owned));
         self
     }
@@ -326,12 +335,6 @@ impl Link {
     pub fn trailer(&self) -> String {
         let came = self.err.wait("last words", |came, ended| ended || word(came).is_some_and(|(_, word)| word.ends_with('\n')));
         word(&came).unwrap().1.trim_end().to_owned()
-    }
-
-    /// So many bytes of the command came so far, on each output.
-    pub fn counts(&self) -> (u64, u64) {
-        let (out, err) = (self.out.came.lock().unwrap(), self.err.came.lock().unwrap());
-        (out.0.len() as u64 - 33, (err.0.len() - err.0.iter().position(|byte| *byte == b'\n').unwrap() - 1) as u64)
     }
 
     /// The link is gone: nothing is said any more.
