@@ -50,8 +50,10 @@ impl Page<'_> {
     pub fn write(&self) -> Result<String, Fault> {
         let mut out = String::new();
         let mut before: Option<&Hop> = None;
-        for hop in self.hops {
+        for (at, hop) in (1u64..).zip(self.hops) {
             self.hop(&mut out, hop, before)?;
+            // It counts from the first byte of the first hop: the logins before its own are in it.
+            let _ = writeln!(out, "  ConnectTimeout {}", self.connect_s.saturating_mul(at));
             before = Some(hop);
         }
         self.everywhere(&mut out);
@@ -113,9 +115,8 @@ impl Page<'_> {
              AddKeysToAgent no\n  NumberOfPasswordPrompts 1\n  ForwardAgent no\n  ForwardX11 no\n  ForwardX11Trusted no\n  \
              ClearAllForwardings yes\n  ExitOnForwardFailure yes\n  GatewayPorts no\n  Tunnel no\n  PermitLocalCommand no\n  \
              ControlMaster no\n  ControlPath none\n  ControlPersist no\n  ForkAfterAuthentication no\n  RequestTTY no\n  EscapeChar none\n  \
-             StdinNull no\n  CanonicalizeHostname no\n  TCPKeepAlive yes\n  ConnectionAttempts 1\n  ConnectTimeout {}\n  \
-             ServerAliveInterval {alive}\n  ServerAliveCountMax {ALIVE_COUNT}\n  LogLevel DEBUG1\n",
-            self.connect_s
+             StdinNull no\n  CanonicalizeHostname no\n  TCPKeepAlive yes\n  ConnectionAttempts 1\n  \
+             ServerAliveInterval {alive}\n  ServerAliveCountMax {ALIVE_COUNT}\n  LogLevel DEBUG1\n"
         );
     }
 }

@@ -5,8 +5,8 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::event::Question;
-use super::receipt::Cause;
 use super::limits::theirs;
+use super::receipt::Cause;
 use super::supervisor::Supervisor;
 use crate::clock::Millis;
 use crate::fault::{Fault, code};

@@ -8,6 +8,7 @@ mod checkpoint;
 mod config;
 mod line;
 mod log;
+mod parting;
 mod run;
 mod verdict;
 

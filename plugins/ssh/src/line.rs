@@ -16,6 +16,7 @@ use falconer_backend::{
 
 use crate::config::Piece;
 use crate::log::Log;
+use crate::parting::Parting;
 
 /// The name of the grant.
 const PROGRAM: &str = "ssh";
@@ -59,6 +60,8 @@ pub struct Line {
 pub struct FarPipe {
     pipe: Pipe,
     link: Rc<RefCell<Link>>,
+    /// On the standard error alone.
+    parting: Parting,
     ended: bool,
 }
 
@@ -68,7 +71,14 @@ impl Source for FarPipe {
             let payload = match self.pipe.read(max) {
                 Received::Bytes(bytes) => match self.pipe.kind() {
                     OutputKind::Stdout => self.link.borrow_mut().stdout(bytes),
-                    OutputKind::Stderr => self.link.borrow_mut().stderr(bytes),
+                    OutputKind::Stderr => {
+                        let payload = self.link.borrow_mut().stderr(bytes);
+                        let mut own = self.parting.push(payload);
+                        if matches!(self.link.borrow().state(), State::Ended(_) | State::Gone) {
+                            own.extend(self.parting.rest());
+                        }
+                        own
+                    }
                 },
                 Received::NotYet => return Received::NotYet,
                 Received::End if self.ended => return Received::End,
@@ -76,7 +86,12 @@ impl Source for FarPipe {
                     self.ended = true;
                     match self.pipe.kind() {
                         OutputKind::Stdout => continue,
-                        OutputKind::Stderr => self.link.borrow_mut().finish(),
+                        OutputKind::Stderr => {
+                            let payload = self.link.borrow_mut().finish();
+                            let mut own = self.parting.push(payload);
+                            own.extend(self.parting.end());
+                            own
+                        }
                     }
                 }
             };
@@ -105,7 +120,7 @@ impl Line {
         outbox.push(link.first_line());
         let link = Rc::new(RefCell::new(link));
         let stream = |kind, offset| {
-            let pipe = FarPipe { pipe: process.output(kind), link: Rc::clone(&link), ended: false };
+            let pipe = FarPipe { pipe: process.output(kind), link: Rc::clone(&link), parting: Parting::default(), ended: false };
             CommandOutput::new(pipe, COMMAND, kind, Cut::Pieces).starting_at(offset)
         };
         let (stdout, stderr) = (stream(OutputKind::Stdout, from.stdout), stream(OutputKind::Stderr, from.stderr));
