@@ -26,8 +26,9 @@ use crate::tree::{Seen, Verdict};
 /// has the time of its rung.
 const BUSY_AT_STOP: Duration = Duration::from_millis(25);
 
-/// The same where a stop needs the component, for the far end can only be asked by it.
-const BUSY_AT_FAR_STOP: Duration = Duration::from_secs(1);
+/// The same where a stop needs the component, for the far end can only be asked by it. A machine that is busy may hold an honest call
+/// up for long; one that spins or blocks meets the limits of every call (`call_cpu`, `call`) besides.
+const BUSY_AT_FAR_STOP: Duration = Duration::from_secs(5);
 
 /// How long the store may take to go once it was cut.
 const CUT_WAIT: Duration = Duration::from_secs(2);
@@ -224,7 +225,7 @@ impl Supervisor {
     async fn pump(&mut self, until: Instant, what: Until, last: &mut Last) {
         let latest = until;
         let mut looked = None;
-        let busy = if self.far.is_some() { BUSY_AT_FAR_STOP } else { BUSY_AT_STOP };
+        let busy = if self.far.is_some() || self.outlives_the_host() { BUSY_AT_FAR_STOP } else { BUSY_AT_STOP };
         loop {
             // The drain has its own time: what was written before the end counts, however short the grace.
             let until = self.hurry.filter(|_| what != Until::Finished).map_or(latest, |hurry| latest.min(hurry));
