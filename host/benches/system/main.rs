@@ -23,12 +23,16 @@ mod patience;
 #[expect(dead_code, reason = "the tests use all of it")]
 #[path = "../../../tests/system/processes.rs"]
 mod processes;
+#[expect(dead_code, unused_imports, reason = "the tests use all of it")]
+#[path = "../../../tests/system/sshd/mod.rs"]
+mod sshd;
 
 mod agents;
 mod bare;
 mod forest;
 mod held;
 mod inside;
+mod remote;
 mod rows;
 mod table;
 mod trees;

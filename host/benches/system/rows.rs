@@ -14,6 +14,7 @@ use crate::host::{Host, USUAL};
 use crate::inside;
 use crate::patience::until;
 use crate::processes::Seen;
+use crate::remote;
 use crate::table::{Samples, Table, ratio, time};
 use crate::trees;
 use crate::wire::Wire;
@@ -33,6 +34,7 @@ pub const ALL: &[(&str, Row)] = &[
     ("private", trees::private),
     ("tree_end", trees::stop_all),
     ("agents", agents::overhead),
+    ("ssh", remote::remote),
 ];
 
 const COUNT: usize = 300;
