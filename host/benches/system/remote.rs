@@ -44,7 +44,13 @@ fn first_output(table: &mut Table, wire: &mut Wire, bare: &Bare) {
     }
     let (ours, theirs) = (Samples::new(ours), Samples::new(theirs));
     let over = ours.p50().saturating_sub(theirs.p50());
-    table.row("`spawn_run` over ssh to its first output", &ours, "bare + 50 ms p50", format!("bare ssh {theirs}"), format!("+ {}", time(over)));
+    table.row(
+        "`spawn_run` over ssh to its first output",
+        &ours,
+        "bare + 50 ms p50",
+        format!("bare ssh {theirs}"),
+        format!("+ {}", time(over)),
+    );
 }
 
 fn request(line: &str) -> Value {
@@ -109,7 +115,13 @@ fn transfer(table: &mut Table, wire: &mut Wire, bare: &Bare, host: &Host, sshd: 
     }
     let after = resident(host);
     let (ours, theirs) = (Samples::new(ours), Samples::new(theirs));
-    table.row("100 MB over ssh, `spawn_run` to the end", &ours, "1.5 times bare", format!("bare ssh {theirs}"), ratio(ours.p50(), theirs.p50()));
+    table.row(
+        "100 MB over ssh, `spawn_run` to the end",
+        &ours,
+        "1.5 times bare",
+        format!("bare ssh {theirs}"),
+        ratio(ours.p50(), theirs.p50()),
+    );
     let mib = |bytes: u64| format!("{:.1} MiB", bytes as f64 / f64::from(1 << 20));
     table.row("the daemon's memory after 100 MB; after 600 MB", format!("{}; {}", mib(before), mib(after)), "flat", "", "");
 }

@@ -423,12 +423,7 @@ fn conclude(
     let mut partial = Completion { text: last_message, structured: None };
     let mut outcome = last.outcome;
     if let Some(wit::Outcome::Stopped(stopped) | wit::Outcome::Lost(wit::Lost { stopped, .. })) = &mut outcome {
-        let state = stopped.remote.map(|proof| match proof {
-            wit::RemoteProof::Confirmed => "confirmed",
-            wit::RemoteProof::Unreachable => "unreachable",
-            wit::RemoteProof::Unknown => "unknown",
-        });
-        receipt.far_end = state.map(|state| FarEnd { state: state.to_owned(), detail: stopped.detail.take() });
+        receipt.far_end = stopped.remote.map(|proof| FarEnd::of(proof, stopped.detail.take()));
         let given = std::mem::replace(&mut stopped.partial, wit::Completion { text: None, structured: None });
         if let Ok(given) = completion(given) {
             partial = Completion { text: given.text.or(partial.text), structured: given.structured };

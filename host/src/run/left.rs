@@ -2,7 +2,7 @@
 //! had begun: how it went on is not known, and the proof says what is known of its processes.
 
 use super::ladder::{enter, seen};
-use super::receipt::{Cause, ComponentEnd, Proof, Receipt};
+use super::receipt::{Cause, ComponentEnd, FarEnd, Proof, Receipt};
 use super::status::{Completion, Ending, Status};
 use crate::fault::{Fault, code};
 use crate::tree::Left;
@@ -44,6 +44,15 @@ pub fn broken_down(left: Left) -> Ending {
     let error = Fault::new(code::INTERNAL, "the host broke down while it drove the run; this is a defect of falconer")
         .hint("the daemon's log says where; the other runs are not touched");
     Ending::Lost { error, partial: Completion::default(), receipt: Some(receipt) }
+}
+
+/// The same of a run at a target: what became of it there is not known either.
+#[must_use]
+pub fn at_a_target(ending: Ending) -> Ending {
+    let Ending::Lost { error, partial, receipt: Some(mut receipt) } = ending else { return ending };
+    let detail = Some("the host ended; the far end ends what is not detached by itself, and cancel_run looks".to_owned());
+    receipt.far_end.get_or_insert(FarEnd { state: "unknown".to_owned(), detail });
+    Ending::Lost { error, partial, receipt: Some(receipt) }
 }
 
 fn take(receipt: &mut Receipt, left: Left) {

@@ -4,6 +4,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::clock::Millis;
+use crate::contract::falconer::backend::types::RemoteProof;
 
 /// Why a run is stopped.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -112,6 +113,19 @@ pub struct FarEnd {
     /// What the backend adds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub detail: Option<String>,
+}
+
+impl FarEnd {
+    /// What a backend said.
+    #[must_use]
+    pub fn of(proof: RemoteProof, detail: Option<String>) -> Self {
+        let state = match proof {
+            RemoteProof::Confirmed => "confirmed",
+            RemoteProof::Unreachable => "unreachable",
+            RemoteProof::Unknown => "unknown",
+        };
+        Self { state: state.to_owned(), detail }
+    }
 }
 
 /// The receipt of a stop.

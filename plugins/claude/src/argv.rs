@@ -117,6 +117,7 @@ mod tests {
             config: String::new(),
             limits: Limits { wall_ms: None, idle_ms: None, ask_ms: 1_000, output_bytes: 1 << 20 },
             checkpoint: None,
+            only_end: false,
         }
     }
 

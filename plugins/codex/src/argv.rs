@@ -139,6 +139,7 @@ mod tests {
             config: "{}".to_owned(),
             limits: falconer_backend::Limits { wall_ms: None, idle_ms: None, ask_ms: 1, output_bytes: 1 },
             checkpoint: None,
+            only_end: false,
         }
     }
 

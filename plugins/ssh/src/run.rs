@@ -115,7 +115,10 @@ impl Run {
             trouble: None,
             config,
         };
-        if let Some(checkpoint) = &job.checkpoint {
+        if job.only_end {
+            // The stop follows.
+            run.phase = Phase::Away { at: now + LAST_RETRY, wait: LAST_RETRY };
+        } else if let Some(checkpoint) = &job.checkpoint {
             let checkpoint = Checkpoint::read(checkpoint)?;
             run.at = checkpoint.offsets();
             if checkpoint.begun {

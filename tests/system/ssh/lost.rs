@@ -39,6 +39,9 @@ fn when_the_host_is_killed_nothing_is_left_there() {
     let client = stage.host.client();
     let view = client.ended(&run);
     assert_eq!((&view["status"], &view["error"]["code"]), (&json!("lost"), &json!("host_lost")), "{view:#}");
+    assert_eq!(view["receipt"]["far_end"]["state"], "unknown", "{view:#}");
+    let answer = client.cancel(&run);
+    assert_eq!((&answer["status"], &answer["receipt"]["far_end"]["state"]), (&json!("lost"), &json!("confirmed")), "{answer:#}");
 }
 
 #[test]
@@ -54,7 +57,15 @@ fn when_the_link_is_cut_the_far_end_ends_it() {
     assert_eq!(answer["receipt"]["far_end"]["state"], "unreachable", "{answer:#}");
     // It ends by itself all the same.
     stage.sshd.until_empty();
+    let events = stage.client.events(&run);
+    // Who looks again while nobody answers learns nothing; later the look confirms, and the run stays what it was.
+    let answer = stage.client.cancel(&run);
+    assert_eq!((&answer["status"], &answer["receipt"]["far_end"]["state"]), (&json!("lost"), &json!("unreachable")), "{answer:#}");
     link.restore();
+    let answer = stage.client.cancel(&run);
+    assert_eq!((&answer["status"], &answer["receipt"]["far_end"]["state"]), (&json!("lost"), &json!("confirmed")), "{answer:#}");
+    assert_eq!(stage.client.get(&run)["receipt"], answer["receipt"]);
+    assert_eq!(stage.client.events(&run), events, "its history is closed");
 
     // One that is restored in time is looked at.
     let run = stage.begun(json!({ "shell": DEAF, "link_timeout_s": 3 }));

@@ -96,6 +96,7 @@ fn job() -> wit::Job {
         config: "{}".into(),
         limits: wit::Limits { wall_ms: None, idle_ms: None, ask_ms: 1000, output_bytes: 1 << 20 },
         checkpoint: None,
+        only_end: false,
     }
 }
 

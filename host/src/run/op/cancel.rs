@@ -39,6 +39,8 @@ impl Manager {
             .collect();
         lives.iter().for_each(|live| live.stop(wish.clone()));
         let _ = tokio::time::timeout(ANSWER_WITHIN, join_all(lives.iter().map(|live| live.ended()))).await;
+        // What was lost may be known now; whoever asks again wants to know.
+        let found = join_all(found.into_iter().map(|found| self.look_again(caller, found))).await;
         Ok(told(group, &found))
     }
 

@@ -11,6 +11,7 @@ mod gate;
 mod get;
 mod group;
 mod list;
+mod look;
 mod message;
 mod plan;
 mod poll;

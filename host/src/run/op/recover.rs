@@ -11,7 +11,7 @@ use crate::fault::Fault;
 use crate::id::RunId;
 use crate::ledger::RunRow;
 use crate::run::event::{Closed, EventType};
-use crate::run::left::{broken_down, left_behind, not_taken_up};
+use crate::run::left::{at_a_target, broken_down, left_behind, not_taken_up};
 use crate::run::live::{Live, StopWish, proven_up_to};
 use crate::run::manager::{Manager, view_of};
 use crate::run::receipt::Cause;
@@ -118,6 +118,7 @@ impl Manager {
             Some(fault) => not_taken_up(fault, left),
             None => left_behind(status, left),
         };
+        let ending = if live.with_view(|view| view.row.target.is_some()) { at_a_target(ending) } else { ending };
         self.close(live, status, ending).await
     }
 
@@ -145,7 +146,9 @@ impl Manager {
         }
         let status = live.progress().status;
         if !status.is_terminal() {
-            self.close(live.clone(), status, broken_down(left)).await;
+            let ending = broken_down(left);
+            let ending = if live.with_view(|view| view.row.target.is_some()) { at_a_target(ending) } else { ending };
+            self.close(live.clone(), status, ending).await;
         }
         live.release();
     }

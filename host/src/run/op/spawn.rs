@@ -263,6 +263,7 @@ impl Manager {
                 output_bytes: limits.output,
             },
             checkpoint: None,
+            only_end: false,
         };
         let workspaces = client.into_iter().collect();
         Ok(Accepted {

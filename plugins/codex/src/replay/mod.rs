@@ -45,6 +45,7 @@ fn order(config: Value) -> Order {
         config: config.to_string(),
         limits: Limits { wall_ms: None, idle_ms: None, ask_ms: 1, output_bytes: 1 },
         checkpoint: None,
+        only_end: false,
     };
     let config: Config = job.config().unwrap();
     let servers = Servers::of(&config).unwrap();

@@ -294,6 +294,7 @@ mod tests {
             config: String::new(),
             limits: Limits { wall_ms: None, idle_ms: None, ask_ms: 1, output_bytes: 1 },
             checkpoint: None,
+            only_end: false,
         };
         let order = Order::of(&job, &crate::config::Config::default(), Servers::default(), input::of_text("go"), None).unwrap();
         let mut session = Session::new(order, out);
