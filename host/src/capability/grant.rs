@@ -7,7 +7,7 @@ use camino::{Utf8Path, Utf8PathBuf};
 use rustix::fs::{Mode, OFlags, open};
 
 use super::{Program, Setup, limits};
-use crate::contract::falconer::backend::process::SpawnError;
+use crate::contract::falconer::backend::process::{EnvValue, SpawnError};
 use crate::tree::MARK;
 
 /// Names that no component may set by its own text: they change which code a program loads. A person may grant one of
@@ -32,6 +32,9 @@ const LOADING: &[&str] = &[
     "LOCPATH",
     "NLSPATH",
     "NODE_OPTIONS",
+    "OPENSSL_CONF",
+    "OPENSSL_ENGINES",
+    "OPENSSL_MODULES",
     "NODE_PATH",
     "PERL5DB",
     "PERL5LIB",
@@ -46,6 +49,9 @@ const LOADING: &[&str] = &[
     "RUBYLIB",
     "RUBYOPT",
     "SHELLOPTS",
+    "SSH_ASKPASS",
+    "SSH_SK_HELPER",
+    "SSH_SK_PROVIDER",
     "_JAVA_OPTIONS",
 ];
 const LOADING_PREFIXES: &[&str] = &["LD_", "DYLD_", "BASH_FUNC_", "GIT_CONFIG_KEY_", "GIT_CONFIG_VALUE_"];
@@ -121,6 +127,19 @@ pub fn far(setup: &Setup, name: &str, program: &Program, asked: bool) -> Result<
 /// The patterns are anchored already; this holds also if one were not.
 fn is_whole_match(allowed: &regex::Regex, text: &str) -> bool {
     allowed.find(text).is_some_and(|found| found.start() == 0 && found.end() == text.len())
+}
+
+/// The variables of a program for the far end: what is granted, and no text of a component's. Such programs and their libraries take
+/// helpers and modules from more variables than can be listed.
+pub fn far_env(setup: &Setup, program: &str, env: &[(String, EnvValue)]) -> Result<(), SpawnError> {
+    match env.iter().find(|(_, value)| matches!(value, EnvValue::Text(_) | EnvValue::Secret(_))) {
+        None => Ok(()),
+        Some((name, _)) => Err(SpawnError::Denied(format!(
+            "the program `{program}` is for the far end, and takes the variable `{}` from the grant alone: [backends.{}.grants] env",
+            name.escape_default(),
+            setup.backend
+        ))),
+    }
 }
 
 /// The name of a variable that a component sets.

@@ -21,6 +21,7 @@ use super::told::{Told, Verdict, for_the_record, shown_far};
 use super::{Attendant, Granted, Host, Log, RunLog, Violation, grant, limits};
 use crate::contract::falconer::backend::process::{self as wit, EnvValue, ExitStatus, SpawnError, StdinMode};
 use crate::contract::falconer::backend::types::{Failure, FarCommand, FarWords, IoError, Received};
+use crate::fault::code;
 use crate::tree::{self, Exit, Plan, Tree, control};
 
 /// Children that one run may start in all; their labels are remembered.
@@ -130,6 +131,9 @@ impl ExitSource {
         Some(self.exit.borrow().unwrap_or(Exit::Unknown))
     }
 }
+
+/// Refusals of the far end that a rule decided; the others are failures.
+const DECIDED: [&str; 3] = [code::ADDRESS_NOT_ALLOWED, code::NOT_ALLOWED, code::INVALID_ARGUMENT];
 
 /// The limits that the contract states for a spawn.
 fn check(options: &wit::Options) -> Result<(), Violation> {
@@ -247,6 +251,9 @@ impl Granted {
             ))
             .into());
         }
+        if program.is_far() {
+            grant::far_env(setup, &options.program, &options.env)?;
+        }
         let mut env = self.env(options.env).await?;
         let far = match (&setup.far, options.far) {
             (Some(far), Some(action)) => {
@@ -347,7 +354,12 @@ impl wit::Host for Host {
                     Refusal::Here(error) => (error, Verdict::SpawnRefused),
                     Refusal::Far(error) => (error, Verdict::CommandRefused),
                 };
-                if let SpawnError::Denied(why) = &error {
+                let refused = match &error {
+                    SpawnError::Denied(why) => Some(why),
+                    SpawnError::Far(failure) if DECIDED.contains(&&*failure.code) => Some(&failure.message),
+                    _ => None,
+                };
+                if let Some(why) = refused {
                     let secrets = self.log.secrets();
                     let told = || Told {
                         program,

@@ -24,13 +24,17 @@ pub struct Hop {
     pub to: String,
 }
 
-/// The hops of the way to a target, the target last. The first is resolved here; what is behind it is judged by its digits, or by
+/// The hops of the way to a target, the target last. `known`: where the first one is, if it was looked up before. The first is resolved here; what is behind it is judged by its digits, or by
 /// its name where it is one.
-pub async fn hops(policy: &Policy, target: &str) -> Result<Vec<Hop>, Fault> {
+pub async fn hops(policy: &Policy, target: &str, known: Option<String>) -> Result<Vec<Hop>, Fault> {
     let way = policy.inventory().way(target)?;
     let mut hops = Vec::with_capacity(way.len());
     for (at, host) in way.into_iter().enumerate() {
-        let to = if at == 0 {
+        let to = if at == 0
+            && let Some(known) = known.as_ref().filter(|known| still_allowed(policy, known, &host.address))
+        {
+            known.clone()
+        } else if at == 0 {
             let found = policy.network().resolve(&host.address, host.port).await?;
             answering(found).await.host()
         } else {
@@ -39,6 +43,13 @@ pub async fn hops(policy: &Policy, target: &str) -> Result<Vec<Hop>, Fault> {
         hops.push(Hop { host: host.clone(), to });
     }
     Ok(hops)
+}
+
+/// The address that the run went to before is judged again, as it was found.
+fn still_allowed(policy: &Policy, known: &str, written: &Address) -> bool {
+    let origin = if matches!(written, Address::Name(_)) { Origin::LookedUp } else { Origin::Written };
+    let bare = known.split('%').next().unwrap_or(known);
+    bare.parse().is_ok_and(|ip| policy.network().judge(ip, origin).is_ok())
 }
 
 fn behind_a_jump(policy: &Policy, host: &Host) -> Result<String, Fault> {

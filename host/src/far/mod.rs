@@ -16,8 +16,8 @@ pub mod scratch;
 mod ssh_config;
 pub mod wrapper;
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use camino::Utf8PathBuf;
 use tokio::runtime::Handle;
@@ -33,7 +33,7 @@ use crate::policy::inventory::Host;
 use askpass::{Answerer, Hop as Asking};
 use link::note;
 pub use link::{LINK, LOG, env, is_wanted, link, main};
-use scratch::Scratch;
+use scratch::{Room, Scratch};
 use ssh_config::Page;
 use wrapper::Mode;
 
@@ -49,6 +49,8 @@ pub struct Remote {
     scratch: Scratch,
     log: RunLog,
     begun: AtomicBool,
+    /// Where the way begins, once it was looked up: a name may lead to several machines, and only one has the run.
+    first: Mutex<Option<String>>,
     /// Addresses are looked up here, apart from guests.
     runtime: Handle,
 }
@@ -67,6 +69,7 @@ impl Remote {
             scratch,
             log,
             begun: AtomicBool::new(begun),
+            first: Mutex::default(),
             runtime: Handle::current(),
         }
     }
@@ -86,8 +89,10 @@ impl Remote {
             Fault::new(code::VALUE_TOO_LARGE, error.to_string()).hint("send what is large as the command's input (stdin)")
         })?;
         let (policy, target) = (self.policy.clone(), self.target.clone());
-        let looked_up = self.runtime.spawn(async move { address::hops(&policy, &target).await });
+        let known = self.first.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let looked_up = self.runtime.spawn(async move { address::hops(&policy, &target, known).await });
         let hops = looked_up.await.map_err(|error| Fault::new(code::INTERNAL, format!("a look-up failed: {error}")))??;
+        *self.first.lock().unwrap_or_else(PoisonError::into_inner) = hops.first().map(|hop| hop.to.clone());
         let room = self.scratch.room(&label).map_err(|error| unwritable(&error))?;
         let log = room.log().map_err(|error| unwritable(&error))?;
         let called = link(room.dir()).map_err(|error| unwritable(&error))?;
@@ -105,9 +110,9 @@ impl Remote {
         };
         room.write("config", &page.write()?).map_err(|error| unwritable(&error))?;
         let asking: Vec<Asking> = way.into_iter().map(Asking::of).collect();
-        let (mut variables, attendant) = if asking.iter().any(Asking::has_secrets) {
+        let (mut variables, answerer) = if asking.iter().any(Asking::has_secrets) {
             let answerer = Answerer::listen(room.dir(), asking, secrets, self.log.clone()).map_err(|error| unwritable(&error))?;
-            (env(&called), Some(Box::new(answerer) as Box<dyn Attendant>))
+            (env(&called), Some(answerer))
         } else {
             // Nobody is there to be asked.
             (vec![("SSH_ASKPASS_REQUIRE".to_owned(), "never".into())], None)
@@ -123,9 +128,9 @@ impl Remote {
             config: page.config.to_string(),
             log,
             rule: None,
-            address: hops.first().map(|hop| hop.to.clone()),
+            address: hops.last().map(|hop| hop.to.clone()),
             env: variables,
-            attendant,
+            attendant: Some(Box::new(Attending { answerer, _room: room })),
         })
     }
 
@@ -145,6 +150,21 @@ impl Remote {
 
 /// The file in the data directory that holds what a person trusted (`falconer ssh trust`).
 pub const KNOWN_HOSTS: &str = "known_hosts";
+
+/// What waits upon a child, and what is there for it alone.
+struct Attending {
+    answerer: Option<Answerer>,
+    /// Goes with the child.
+    _room: Room,
+}
+
+impl Attendant for Attending {
+    fn started(&self, pid: u32) {
+        if let Some(answerer) = &self.answerer {
+            answerer.started(pid);
+        }
+    }
+}
 
 impl FarEnd for Remote {
     fn has_begun(&self) -> bool {

@@ -57,6 +57,13 @@ impl Drop for Scratch {
     }
 }
 
+impl Drop for Room {
+    fn drop(&mut self) {
+        // What stays goes with the run.
+        let _ = fs::remove_dir_all(&self.dir);
+    }
+}
+
 impl Room {
     /// Where it is.
     #[must_use]
@@ -126,8 +133,12 @@ mod tests {
         drop(log.held);
         assert_eq!((rustix::io::read(&log.reader, &mut bytes), &bytes[..4]), (Ok(4), &b"said"[..]));
         assert_eq!(rustix::io::read(&log.reader, &mut bytes), Ok(0));
-        scratch.room("ssh-1").unwrap();
+        let path = room.dir.clone();
+        drop(room);
+        assert!(!path.exists(), "a child's own goes with it");
+        let left = scratch.room("ssh-1").unwrap();
         drop(scratch);
+        drop(left);
         assert!(fs::read_dir(data.join(FOLDER)).unwrap().next().is_none());
         clear(&data);
         assert!(!data.join(FOLDER).exists());

@@ -67,7 +67,8 @@ impl Page<'_> {
         let mut line = |key: &str, value: &str| {
             let _ = writeln!(out, "  {key} {value}");
         };
-        line("HostName", &hop.to);
+        // A zone stands behind a `%`, which begins a token here.
+        line("HostName", &hop.to.replace('%', "%%"));
         line("HostKeyAlias", &host.known_as());
         line("BatchMode", if Asking::of(host).has_secrets() { "no" } else { "yes" });
         line("Port", &host.port.to_string());
@@ -82,7 +83,7 @@ impl Page<'_> {
         }
         let trusted = path(self.trusted, name)?;
         let files = match &host.host_key {
-            None => format!("~/.ssh/known_hosts ~/.ssh/known_hosts2 {trusted}"),
+            None => format!("%d/.ssh/known_hosts %d/.ssh/known_hosts2 {trusted}"),
             Some(HostKey::KnownHosts(file)) => path(file, name)?,
             Some(HostKey::Pinned(_)) => String::new(),
         };

@@ -94,7 +94,10 @@ look_through() {
 				case $sessions in *" $4 "*) x=1 ;; esac
 				[ "$mode" != end ] || case $helpers in *" $2 "*) x=1 ;; esac
 				case $members in *" $1 "*) x= ;; esac
-				case $helpers in *" $1 "*) [ "$1" = "$c" ] || x= ;; esac
+				# The wrapper's own carry no mark of the run, and are in no session of it.
+				case $helpers in *" $1 "*)
+					case $marked in *" $1 "*) ;; *) [ "$1" = "$c" ] || [ "$4" = "$c" ] || x= ;; esac
+				;; esac
 				;;
 			esac
 			if [ "$x" ] && [ "$1" != $$ ] && [ "$1" -gt 1 ]; then
@@ -158,6 +161,8 @@ know() {
 alive() { if [ "$proc" ]; then read -r x <"/proc/$$/stat" && case ${x##*) } in Z*) false ;; esac; else kill -0 $$; fi; }
 lives() {
 	know
+	# All processes are looked through only now and then.
+	if [ "$holder" ] && [ $((tick % 150)) != 0 ] && kill -0 "$holder"; then return 0; fi
 	look
 	[ "$members" != ' ' ] || { if [ $looked = proc ]; then [ "$jobs" ]; else [ "$holder" ] && kill -0 "$holder"; fi; }
 }

@@ -10,6 +10,7 @@ use serde_json::{Map, Value};
 use tokio::time::Instant;
 
 use super::event::Closed;
+use super::left::at_a_target;
 use super::live::{Control, StopWish};
 use super::receipt::{Cause, ComponentEnd, FarEnd, ProcessSeen, Proof, Receipt, Rung, Step};
 use super::record::Record;
@@ -70,7 +71,8 @@ pub(super) async fn turned_away(mut record: Record, error: Fault, begun: bool) {
     receipt.proof = Some(Proof::NoProcesses);
     if begun {
         record.close_items();
-        record.end(Ending::Lost { error, partial: Completion::default(), receipt: Some(receipt) }).await;
+        let lost = Ending::Lost { error, partial: Completion::default(), receipt: Some(receipt) };
+        record.end(if record.has_target() { at_a_target(lost) } else { lost }).await;
     } else {
         record.end(Ending::Failed { error, partial: Completion::default(), receipt }).await;
     }
@@ -429,17 +431,17 @@ fn conclude(
             partial = Completion { text: given.text.or(partial.text), structured: given.structured };
         }
     }
+    // Whoever was cut off while something ran there said nothing of it.
+    if far_begun && receipt.far_end.is_none() && matches!(outcome, None | Some(wit::Outcome::Stopped(_))) {
+        let detail = Some("the backend did not say what became of it".to_owned());
+        receipt.far_end = Some(FarEnd { state: "unknown".to_owned(), detail });
+    }
     if let Some(Proof::Unverified { reason }) = &receipt.proof {
         let names: Vec<_> = receipt.survivors.iter().map(|process| format!("{} ({})", process.name, process.pid)).collect();
         let names = if names.is_empty() { String::new() } else { format!(": {}", names.join(", ")) };
         let error = Fault::new(code::STOP_UNVERIFIED, format!("it is not proven that nothing of the run lives: {reason}{names}"))
             .hint("look on the machine and end by hand what is left");
         return Ending::Lost { error, partial, receipt: Some(receipt) };
-    }
-    // Whoever was cut off while something ran there said nothing of it.
-    if far_begun && receipt.far_end.is_none() && matches!(outcome, None | Some(wit::Outcome::Stopped(_))) {
-        let detail = Some("the backend did not say what became of it".to_owned());
-        receipt.far_end = Some(FarEnd { state: "unknown".to_owned(), detail });
     }
     if let Some(wit::Outcome::Lost(lost)) = outcome {
         return Ending::Lost { error: from_failure(lost.failure), partial, receipt: Some(receipt) };

@@ -137,6 +137,12 @@ impl Record {
         self.update.id
     }
 
+    /// Whether it works at a target.
+    #[must_use]
+    pub fn has_target(&self) -> bool {
+        self.live.with_view(|view| view.row.target.is_some())
+    }
+
     /// Open questions, oldest first.
     #[must_use]
     pub fn questions(&self) -> &[Question] {

@@ -150,12 +150,12 @@ impl Line {
     /// The input cannot be read, or a line of ssh is out of all bounds.
     pub fn poll(&mut self, events: &mut Events, started: &mut Option<falconer_backend::Event>) -> Result<(), Failure> {
         let now = Instant::now();
-        while let Polled::Ready(line) = self.log.next_line()? {
-            self.heard(line.text());
-        }
         // Asked before reading: what was written before the end is then in the pipes.
         if self.exit.is_none() {
             self.exit = self.process.exit().map(|status| (status, now));
+        }
+        while let Polled::Ready(line) = self.log.next_line()? {
+            self.heard(line.text());
         }
         let mut errors = Events::new();
         if !events.is_full() {

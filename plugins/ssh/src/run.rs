@@ -217,6 +217,10 @@ impl Run {
         }
         self.remember(&line);
         if events.is_full() {
+            // A flood must not keep a stop from going on.
+            if self.hurry(&mut line).is_err() {
+                return self.give_up(line);
+            }
             self.phase = Phase::On(line);
             return Then::Again;
         }
@@ -234,25 +238,25 @@ impl Run {
                     return self.ended(ended, events);
                 }
             }
-            State::Ended(Trailer::Fail { code, detail }) if line.is_over() => return self.refused_there(&code, &detail, events),
+            State::Ended(Trailer::Fail { code, detail }) if line.is_over() => return self.refused_there(&code, &detail),
             State::Ended(_) | State::Waiting | State::Begun { .. } | State::Gone if line.is_over() => {
                 let failure = verdict::of(&line);
                 return self.without_a_word(line, failure, events);
             }
             State::Ended(_) | State::Waiting | State::Begun { .. } | State::Gone => {}
         }
-        let wake = match self.hurry(&mut line) {
-            Ok(wake) => wake,
-            Err(()) => {
-                line.hang_up();
-                let until = self.stop.map_or_else(Instant::now, |stop| stop.at + self.ask.saturating_sub(SPARE));
-                self.phase = self.ending(until, verdict::link_lost("the far end did not say that it ended the command"));
-                return Then::Again;
-            }
-        };
+        let Ok(wake) = self.hurry(&mut line) else { return self.give_up(line) };
         let wake = wake.into_iter().chain(line.deadline()).min();
         self.phase = Phase::On(line);
         Then::Wait(wake)
+    }
+
+    /// A stop was not heard, or not answered, over this line: another one asks.
+    fn give_up(&mut self, mut line: Box<Line>) -> Then {
+        line.hang_up();
+        let until = self.stop.map_or_else(Instant::now, |stop| stop.at + self.ask.saturating_sub(SPARE));
+        self.phase = self.ending(until, verdict::link_lost("the far end did not say that it ended the command"));
+        Then::Again
     }
 
     /// Goes on with a stop over the line; when there is something to do next. An error: the line is to be given up.
@@ -280,38 +284,35 @@ impl Run {
     }
 
     /// The far end said why it did not begin.
-    fn refused_there(&mut self, code: &str, detail: &str, events: &mut Events) -> Then {
+    fn refused_there(&mut self, code: &str, detail: &str) -> Then {
         // A detached run that is taken up again may find that it never began, or that nothing of it lives.
         if self.config.detach && code == "exists" {
             return self.come_back_at(Instant::now(), FIRST_RETRY);
         }
         let failure = verdict::refused(code, detail);
-        if self.config.detach && code == "absent" && self.started.is_some() && self.stop.is_none() && self.life > 1 {
-            events.push(Event::notice(
-                Severity::Info,
-                "begun_again",
-                "the command had not begun at the far end when the host ended; it is started now",
-            ));
-            return self.line_for(FarAction::Detach(self.first()), events);
+        // That nothing is kept there says nothing of what lives there, or is about to: a login may be under way. It is looked at.
+        if self.config.detach && matches!(code, "absent" | "vanished") {
+            let until = match self.stop {
+                Some(stop) => stop.at + self.ask.saturating_sub(SPARE),
+                None => Instant::now() + Duration::from_secs(u64::from(self.config.link_s)) + LOOK_BEYOND,
+            };
+            self.phase = self.ending(until, failure);
+            return Then::Again;
         }
-        match code {
-            "absent" | "vanished" if self.config.detach && self.started.is_none() => {
-                finish(Outcome::lost(failure, RemoteProof::Confirmed, "nothing of the run lives there", self.result()))
-            }
-            _ if self.stop.is_some() => {
-                finish(Outcome::stopped_remotely(RemoteProof::Confirmed, "the command had not begun", self.result()))
-            }
-            _ => finish(Outcome::failed(failure)),
+        if self.stop.is_some() {
+            return finish(Outcome::stopped_remotely(RemoteProof::Confirmed, "the command had not begun", self.result()));
         }
+        finish(Outcome::failed(failure))
     }
 
     /// ssh ended, and the far end had not said how the command did.
     fn without_a_word(&mut self, line: Box<Line>, failure: Failure, events: &mut Events) -> Then {
         let sent = line.was_sent();
-        if self.stop.is_some() && !sent && !(self.config.detach && self.life > 1) && self.started.is_some() {
+        // Only the first line can have started nothing.
+        let fresh = self.started.is_some() && !sent && self.labels == 1 && self.life == 1;
+        if fresh && self.stop.is_some() {
             return finish(Outcome::stopped_remotely(RemoteProof::Confirmed, "nothing was started at the far end", self.result()));
         }
-        let fresh = self.started.is_some() && !sent && self.labels == 1 && self.life == 1;
         if fresh {
             return finish(Outcome::failed(failure));
         }
@@ -406,7 +407,9 @@ impl Run {
             let mut nothing = None;
             let polled = line.poll(&mut Events::new(), &mut nothing);
             match line.state() {
-                State::Ended(Trailer::Ended { left, killed, looked }) => return self.looked(left, killed, looked == Looked::Proc, why),
+                State::Ended(Trailer::Ended { left, killed, looked }) => {
+                    return self.looked(left, killed, looked == Looked::Proc, why, events);
+                }
                 _ if polled.is_err() || line.is_over() => {
                     self.tell_trouble(&verdict::of(&line), events);
                     if now >= until {
@@ -446,7 +449,7 @@ impl Run {
     }
 
     /// The far end answered.
-    fn looked(&mut self, left: u32, killed: u32, looked: bool, why: Failure) -> Then {
+    fn looked(&mut self, left: u32, killed: u32, looked: bool, why: Failure, events: &mut Events) -> Then {
         let (proof, detail) = proof(left, killed, looked);
         if self.stop.is_some() {
             return finish(Outcome::stopped_remotely(proof, detail, self.result()));
@@ -455,6 +458,15 @@ impl Run {
             return finish(self.outcome(ended));
         }
         match proof {
+            RemoteProof::Confirmed if why.code == verdict::ABSENT && self.started.is_some() => {
+                let text = "the command had not begun at the far end, and nothing of it is there; it is started now";
+                events.push(Event::notice(Severity::Info, "begun_again", text));
+                self.line_for(FarAction::Detach(self.first()), events)
+            }
+            // How it ended cannot be known any more.
+            RemoteProof::Confirmed if matches!(&*why.code, verdict::ABSENT | verdict::VANISHED) => {
+                finish(Outcome::lost(why, proof, detail, self.result()))
+            }
             RemoteProof::Confirmed => {
                 let message = format!("{}; the far end was looked at afterwards: {detail}", why.message);
                 finish(Outcome::failed(Failure { message, ..why }))

@@ -7,6 +7,11 @@ use crate::line::Line;
 /// Of what a login says in place of the command, so much is shown, in bytes.
 const SHOWN: usize = 500;
 
+/// The far end keeps nothing of the run.
+pub const ABSENT: &str = "far_end_absent";
+/// It keeps something, but no status, and nobody who would write one.
+pub const VANISHED: &str = "far_end_vanished";
+
 /// Of a line that is over without the far end's last word.
 #[must_use]
 pub fn of(line: &Line) -> Failure {
@@ -44,9 +49,9 @@ pub fn refused(code: &str, detail: &str) -> Failure {
             .with_hint("name one that is there and that the login may enter"),
         "storage" => Failure::new("far_end_storage", format!("the far end cannot keep what it was given: {detail}"))
             .with_hint("look at the space and the rights of its temporary directory and of the login's home"),
-        "vanished" => Failure::new("far_end_vanished", format!("the command is gone and left no exit status: {detail}"))
+        "vanished" => Failure::new(VANISHED, format!("the command is gone and left no exit status: {detail}"))
             .with_hint("the machine may have been started again; look there"),
-        "absent" => Failure::new("far_end_absent", format!("the far end knows nothing of the run: {detail}")),
+        "absent" => Failure::new(ABSENT, format!("the far end knows nothing of the run: {detail}")),
         other => Failure::new("far_end_failed", format!("the far end could not start the command ({other}): {detail}")),
     }
 }

@@ -3,7 +3,9 @@
 use std::time::Duration;
 
 use futures::future::join_all;
+use futures::stream::StreamExt;
 use serde::Serialize;
+use tokio::time::Instant;
 
 use super::get::status_of;
 use crate::fault::Fault;
@@ -16,6 +18,8 @@ use crate::run::view::{Cancelled, Stopped};
 
 /// Within this time `cancel_run` answers, also when the stop is not over.
 const ANSWER_WITHIN: Duration = Duration::from_secs(40);
+/// Far ends that one call looks at side by side.
+const LOOKS_AT_ONCE: usize = 10;
 /// More characters than this, and the receipts of a group lose their details.
 const LONG: usize = 9_000;
 
@@ -38,10 +42,20 @@ impl Manager {
             })
             .collect();
         lives.iter().for_each(|live| live.stop(wish.clone()));
-        let _ = tokio::time::timeout(ANSWER_WITHIN, join_all(lives.iter().map(|live| live.ended()))).await;
-        // What was lost may be known now; whoever asks again wants to know.
-        let found = join_all(found.into_iter().map(|found| self.look_again(caller, found))).await;
-        Ok(told(group, &found))
+        let until = Instant::now() + ANSWER_WITHIN;
+        let _ = tokio::time::timeout_at(until, join_all(lives.iter().map(|live| live.ended()))).await;
+        // What was lost may be known now; whoever asks again wants to know. A look that takes longer goes on all the same.
+        let (manager, asking) = (self.clone(), caller.clone());
+        let known = told(group, &found);
+        let looks = tokio::spawn(async move {
+            let looks = found.into_iter().map(|found| manager.look_again(&asking, found));
+            let found: Vec<Found> = futures::stream::iter(looks).buffered(LOOKS_AT_ONCE).collect().await;
+            told(group, &found)
+        });
+        Ok(match tokio::time::timeout_at(until, looks).await {
+            Ok(Ok(told)) => told,
+            Ok(Err(_)) | Err(_) => known,
+        })
     }
 
     /// What a stop of this run or group has come to, without stopping anything.

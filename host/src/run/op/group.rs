@@ -10,13 +10,14 @@ use std::sync::Arc;
 use super::gate::Gate;
 use super::get::{cut, status_of};
 use super::plan::refused as refused_plan;
+use super::resume::files_of;
 use super::session::name_taken;
 use super::spawn::{Accepted, ops_of};
 use crate::clock::Millis;
 use crate::contract::falconer::backend::types as wit;
 use crate::fault::{Fault, code};
 use crate::id::{GroupId, RunId};
-use crate::ledger::{LedgerError, RunFilter};
+use crate::ledger::{LedgerError, Op, RunFilter};
 use crate::policy::inventory::{Selected, Selection};
 use crate::run::live::Live;
 use crate::run::manager::{Caller, Found, Manager};
@@ -61,6 +62,8 @@ impl Manager {
             (row.group, row.created_at) = (Some(group), now);
             // The key stands for the whole group, by its first run.
             ops.extend(ops_of(&accepted.session, &row, None, key.as_deref().filter(|_| at == 0), &arguments));
+            ops.push(Op::PutDecisions(accepted.decisions.clone()));
+            ops.extend(files_of(&accepted.job, row.id));
             let (live, ear) = Live::new(row);
             members.push((accepted, live, ear));
         }

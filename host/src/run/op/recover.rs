@@ -13,7 +13,7 @@ use crate::ledger::RunRow;
 use crate::run::event::{Closed, EventType};
 use crate::run::left::{at_a_target, broken_down, left_behind, not_taken_up};
 use crate::run::live::{Live, StopWish, proven_up_to};
-use crate::run::manager::{Manager, view_of};
+use crate::run::manager::{Caller, Found, Manager, view_of};
 use crate::run::receipt::Cause;
 use crate::run::record::{Quota, Record};
 use crate::run::status::{Ending, State, Status};
@@ -118,8 +118,17 @@ impl Manager {
             Some(fault) => not_taken_up(fault, left),
             None => left_behind(status, left),
         };
-        let ending = if live.with_view(|view| view.row.target.is_some()) { at_a_target(ending) } else { ending };
-        self.close(live, status, ending).await
+        if live.with_view(|view| view.row.target.is_none()) {
+            return self.close(live, status, ending).await;
+        }
+        let run = live.id;
+        let closed = self.close(live, status, at_a_target(ending)).await;
+        // What it may have left there is ended, or is found to be gone, beside all else.
+        if closed && let Ok(Some(row)) = self.inner.ledger.run(run) {
+            let manager = self.clone();
+            tokio::spawn(async move { manager.look_again(&Caller::default(), Found::Ended(Box::new(row))).await });
+        }
+        closed
     }
 
     /// Ends a run whose supervisor broke down.

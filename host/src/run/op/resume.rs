@@ -89,6 +89,9 @@ impl Manager {
         job.life = row.life.saturating_add(1);
         (job.message, job.session, job.checkpoint) = (message, prior, Some(checkpoint));
         (accepted.inputs, accepted.session) = (inputs, session);
+        // It was judged as a run of its own, and is this one.
+        (accepted.matter.run, accepted.matter.parent) = (Some(row.id), row.parent);
+        accepted.decisions.iter_mut().for_each(|decision| decision.run = Some(row.id));
         let mut resumed = Resumed { state, bookmark, started_at: row.started_at, owed };
         if let Some(id) = row.parent {
             accepted.parent = self.find_live(id).filter(|parent| !matches!(parent.progress().status, Status::Cancelling));
@@ -149,6 +152,7 @@ impl Manager {
             message.push_str(", by another build of its backend");
         }
         let notice = json!({ "severity": "warning", "code": "recovered", "message": message });
+        record.with(Op::PutDecisions(accepted.decisions.clone()));
         let told = record.event(EventType::Notice, notice).await;
         record.withdraw_questions("the host was restarted; what is still to be known is asked again");
         if matches!(record.state(), State::Waiting { .. }) {

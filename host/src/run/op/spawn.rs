@@ -402,7 +402,9 @@ impl Manager {
         }
         // A child takes no place of the host: its parent, which has one, may be waiting for it. Those of a target it takes.
         let here = (live.depth == 0).then(|| self.wants(&backend.name, limits.runs)).into_iter().flatten();
-        let turn = self.turn(live.id, session.id, here.chain(held_by.wants()).collect(), gate).await;
+        // What is taken up again is at work already: it waits for nobody's place, and is neither counted.
+        let wants = if resumed.is_some() { Vec::new() } else { here.chain(held_by.wants()).collect() };
+        let turn = self.turn(live.id, session.id, wants, gate).await;
         let far = job.target.as_ref().map(|target| -> Arc<dyn FarEnd> {
             let (policy, backend, target) = (self.policy().clone(), backend.name.clone(), target.name.clone());
             let way = Arc::new(Remote::new(live.id, &backend, &target, policy.clone(), log.clone(), job.life > 1));
