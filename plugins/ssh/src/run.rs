@@ -308,7 +308,7 @@ impl Run {
         if self.stop.is_some() && !sent && !(self.config.detach && self.life > 1) && self.started.is_some() {
             return finish(Outcome::stopped_remotely(RemoteProof::Confirmed, "nothing was started at the far end", self.result()));
         }
-        let fresh = self.started.is_some() && !sent && self.labels == 1 && self.life == 1;
+        let fresh = self.started.is_some() && (!sent || line.never_began()) && self.labels == 1 && self.life == 1;
         if fresh {
             return finish(Outcome::failed(failure));
         }

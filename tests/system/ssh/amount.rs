@@ -92,7 +92,7 @@ fn nothing_at_all_is_no_error() {
 }
 
 #[test]
-fn a_file_of_twenty_megabytes_is_read_there() {
+fn a_large_file_is_read_there() {
     if !available("much input over ssh") {
         return;
     }
@@ -100,10 +100,11 @@ fn a_file_of_twenty_megabytes_is_read_there() {
     let host = Host::bare(Stage::configuration(&sshd).table("[backends.ssh.grants]\nworkspaces = [\"{work}\"]").text());
     let stage = Stage { client: host.client(), host, sshd };
     let file = stage.host.work().join("input");
-    // Text or not, line ends or none: bytes.
-    let mut bytes = Vec::with_capacity(20 << 20);
+    // Text or not, line ends or none: bytes. A message takes 16 MiB.
+    let size = 16 << 20;
+    let mut bytes = Vec::with_capacity(size);
     let mut state = 1_u32;
-    while bytes.len() < 20 << 20 {
+    while bytes.len() < size {
         state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
         bytes.extend(state.to_be_bytes());
     }

@@ -123,6 +123,7 @@ fn where_no_sshd_answers_it_is_said_how() {
     let canary = "canary: told to nobody";
     let (dead, hole, silence, stranger) = (DeadPort::new(), BlackHole::new(), Silence::new(), Stranger::new());
     let closed = Setup::new().shell(Shell::Other("/usr/sbin/nologin".into())).start();
+    let mute = Setup::new().shell(Shell::Other("/bin/false".into())).start();
     let drawer = Drawer::new();
     let at = |name: &str, address: SocketAddr| Target::at(name, address).user("far").key("password", "\"login\"");
     let configuration = Configuration::new()
@@ -131,6 +132,7 @@ fn where_no_sshd_answers_it_is_said_how() {
         .target(at("silence", silence.address))
         .target(at("stranger", stranger.address))
         .target(Target::of("nologin", &closed))
+        .target(Target::of("mute", &mute))
         .target(Target::named("nobody").address("no-such-name.invalid"))
         .target(Target::named("loop").address("localhost").key("port", &closed.port().to_string()))
         .table("[network]\nconnect = \"2s\"");
@@ -144,6 +146,7 @@ fn where_no_sshd_answers_it_is_said_how() {
             ("silence", "connect_timeout", vec![], "overloaded"),
             ("stranger", "far_end_failed", words(&["`stranger`", "HTTP/1.1 400 Bad Request"]), "`port` or `address`"),
             ("nologin", "far_end_failed", words(&["not available"]), "POSIX shell"),
+            ("mute", "far_end_failed", words(&["said nothing"]), "POSIX shell"),
         ],
     );
     // The host itself looks names up, and judges what they lead to.
