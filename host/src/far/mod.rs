@@ -104,6 +104,7 @@ impl Remote {
             program: &program,
             config: &room.file("config"),
             log: &log.path,
+            home: &self.policy.config().home,
             trusted: &self.policy.config().data_dir.join(KNOWN_HOSTS),
             connect_s: self.policy.config().network.connect.as_secs().max(1),
             link_s,

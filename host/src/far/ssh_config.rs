@@ -10,7 +10,7 @@ use camino::Utf8Path;
 
 use super::address::Hop;
 use super::askpass::Hop as Asking;
-use super::host_key;
+use super::{host_key, known};
 use crate::config::HostKey;
 use crate::fault::{Fault, code};
 use crate::policy::command::quote;
@@ -32,6 +32,8 @@ pub struct Page<'a> {
     pub config: &'a Utf8Path,
     /// Where ssh says what it has to say.
     pub log: &'a str,
+    /// Where a person's own files are.
+    pub home: &'a Utf8Path,
     /// What a person trusted (`falconer ssh trust`).
     pub trusted: &'a Utf8Path,
     /// This program, as ssh calls it.
@@ -83,7 +85,11 @@ impl Page<'_> {
         }
         let trusted = path(self.trusted, name)?;
         let files = match &host.host_key {
-            None => format!("%d/.ssh/known_hosts %d/.ssh/known_hosts2 {trusted}"),
+            // Not by `~`: ssh takes that from the system's list of users, whatever HOME says.
+            None => {
+                let own = known::persons(self.home);
+                format!("{} {} {trusted}", path(&own, name)?, path(Utf8Path::new(&format!("{own}2")), name)?)
+            }
             Some(HostKey::KnownHosts(file)) => path(file, name)?,
             Some(HostKey::Pinned(_)) => String::new(),
         };

@@ -245,6 +245,13 @@ impl Line {
         self.sent || self.has_begun()
     }
 
+    /// The login has ended by itself and never came to the command. A signal is told as 128 and more by a shell, as 255 by ssh.
+    #[must_use]
+    pub fn never_began(&self) -> bool {
+        let by_itself = matches!(self.exit, Some((ExitStatus::Code(code), _)) if (0..128).contains(&code));
+        by_itself && self.said.is_in() && self.is_over() && !self.has_begun()
+    }
+
     /// ssh has ended and its outputs are read, or others keep them open for too long.
     #[must_use]
     pub fn is_over(&self) -> bool {

@@ -309,11 +309,11 @@ impl Run {
     fn without_a_word(&mut self, line: Box<Line>, failure: Failure, events: &mut Events) -> Then {
         let sent = line.was_sent();
         // Only the first line can have started nothing.
-        let fresh = self.started.is_some() && !sent && self.labels == 1 && self.life == 1;
-        if fresh && self.stop.is_some() {
+        let first = self.started.is_some() && self.labels == 1 && self.life == 1;
+        if first && !sent && self.stop.is_some() {
             return finish(Outcome::stopped_remotely(RemoteProof::Confirmed, "nothing was started at the far end", self.result()));
         }
-        if fresh {
+        if first && (!sent || line.never_began()) {
             return finish(Outcome::failed(failure));
         }
         self.lost_line(line, failure, events)

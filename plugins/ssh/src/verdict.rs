@@ -17,11 +17,12 @@ pub const VANISHED: &str = "far_end_vanished";
 pub fn of(line: &Line) -> Failure {
     let said = line.said();
     // The login was let in, and something else than the wrapper answered: a shell that is none, a forced command.
-    if line.was_sent() && !line.has_begun() && said.is_in() && !line.noise().trim().is_empty() {
-        let noise = line.noise();
-        let noise = noise.trim();
+    let noise = line.noise();
+    let noise = noise.trim();
+    if line.never_began() || line.was_sent() && !line.has_begun() && said.is_in() && !noise.is_empty() {
         let shown = &noise[..noise.floor_char_boundary(SHOWN)];
-        return Failure::new("far_end_failed", format!("the login did not execute what it was given, and said: {shown}"))
+        let shown = if shown.is_empty() { "and said nothing".to_owned() } else { format!("and said: {shown}") };
+        return Failure::new("far_end_failed", format!("the login did not execute what it was given, {shown}"))
             .with_hint("its shell must be a POSIX shell, and no forced command may stand in its place");
     }
     match said.reason() {

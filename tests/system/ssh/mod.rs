@@ -1,10 +1,16 @@
 //! Runs at far machines, over real ssh and real sshd: the built program from the outside, and the far end as it really is.
 
+mod amount;
+mod closed;
 mod corpus;
 mod detached;
+mod groups;
+mod jumps;
 mod lost;
 mod plain;
+mod same_machine;
 mod stop;
+mod ways;
 
 use serde_json::{Value, json};
 

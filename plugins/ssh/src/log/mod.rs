@@ -128,7 +128,9 @@ impl Log {
     /// What DEBUG1 adds: how far it is, and with what.
     fn debug(&mut self, line: &str) {
         if let Some(command) = line.strip_prefix("Executing proxy command: ") {
-            if let Some((_, name)) = command.rsplit_once(" -- ").filter(|_| self.jumps.len() < MOST) {
+            // The host puts every word between single quotes; a name has none in it.
+            let name = command.rsplit_once(" -- ").or_else(|| command.rsplit_once(" '--' ")).map(|(_, name)| name.trim_matches('\''));
+            if let Some(name) = name.filter(|_| self.jumps.len() < MOST) {
                 self.jumps.push(shown(name));
             }
         } else if let Some(key) = line.strip_prefix("Server host key: ") {
@@ -233,7 +235,8 @@ impl Log {
             if tried.methods.is_empty() {
                 tried.methods = methods.split(',').take(MOST).map(shown).collect();
             }
-            let usable = (tried.keys > 0 && !tried.locked) || tried.password == Some(true);
+            // A secret that does not open the key is refused as much as one that the machine does not take.
+            let usable = (tried.keys > 0 && (!tried.locked || tried.opened)) || tried.password == Some(true);
             return Some(if usable { Reason::AuthFailed(tried) } else { Reason::AuthRequired(tried) });
         }
         if let Some(rest) = after("channel 0: open failed: ") {

@@ -137,6 +137,23 @@ fn a_connection_that_goes_well_has_no_reason_and_is_known_to_be_in() {
 }
 
 #[test]
+fn a_jump_is_known_however_its_command_is_quoted() {
+    for name in ["behind_jump_refused", "jump_auth", "jump_forbids", "two_jumps"] {
+        let quoted: Vec<String> = log(name)
+            .lines()
+            .map(|line| match line.split_once("proxy command: exec ") {
+                Some((before, words)) => {
+                    let words: Vec<String> = words.split(' ').map(|word| format!("'{word}'")).collect();
+                    format!("{before}proxy command: exec {}", words.join(" "))
+                }
+                None => line.to_owned(),
+            })
+            .collect();
+        assert_eq!(told(&quoted.join("\n")), told(log(name)), "{name}");
+    }
+}
+
+#[test]
 fn what_falconer_says_itself_is_heard() {
     let given = |what: &str, name: &str| {
         let text = log(name)
@@ -151,7 +168,7 @@ fn what_falconer_says_itself_is_heard() {
     let none = given("unanswered password", "auth_password_none");
     assert!(none.0 == "auth_required" && none.2.contains("there was none for it"), "{none:?}");
     let opened = given("answered passphrase", "auth_passphrase_wrong");
-    assert!(opened.0 == "auth_required" && opened.2.contains("its passphrase does not open it"), "{opened:?}");
+    assert!(opened.0 == "auth_failed" && opened.2.contains("its passphrase does not open it"), "{opened:?}");
     let known =
         format!("falconer: known other SHA256:x in /k:1\nfalconer: known web SHA256:old in /home/u/kh_changed:2\n{}", log("key_changed"));
     let (.., message, _) = told(&known).unwrap();
