@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use crate::line::Offsets;
 
 /// Committed together with the events that it speaks of.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Checkpoint {
     /// `command_started` was told.
@@ -17,6 +17,9 @@ pub struct Checkpoint {
     pub stderr: u64,
     /// The command has ended, all was told, and only what is kept there is left.
     pub ended: Option<Ended>,
+    /// The end of the standard output that was told.
+    #[serde(default)]
+    pub tail: String,
 }
 
 /// How the command ended.

@@ -29,6 +29,8 @@ const FIRST_RETRY: Duration = Duration::from_secs(1);
 const LAST_RETRY: Duration = Duration::from_secs(60);
 /// A far end whose line was lost is asked for so much longer than it takes to notice by itself.
 const LOOK_BEYOND: Duration = Duration::from_secs(30);
+/// The result is the end of the standard output, in bytes.
+const TAIL: usize = 8 << 10;
 /// What is kept of a detached command is taken away in this time, or left with a notice.
 const FORGET: Duration = Duration::from_secs(10);
 
@@ -46,8 +48,9 @@ pub struct Run {
     labels: u32,
     life: u32,
     stop: Option<Stop>,
-    /// The last words of the command.
+    /// The last words of the command, and those before the line that there is.
     tail: String,
+    before: String,
     last_line: Option<String>,
     /// What is wrong with the far end, as it was told last.
     trouble: Option<String>,
@@ -111,6 +114,7 @@ impl Run {
             life: job.life,
             stop: None,
             tail: String::new(),
+            before: String::new(),
             last_line: None,
             trouble: None,
             config,
@@ -121,6 +125,8 @@ impl Run {
         } else if let Some(checkpoint) = &job.checkpoint {
             let checkpoint = Checkpoint::read(checkpoint)?;
             run.at = checkpoint.offsets();
+            run.before.clone_from(&checkpoint.tail);
+            run.tail.clone_from(&checkpoint.tail);
             if checkpoint.begun {
                 run.started = None;
             }
@@ -141,6 +147,7 @@ impl Run {
     /// Takes a line.
     fn open(&mut self, action: FarAction) -> Result<Line, Failure> {
         self.labels += 1;
+        self.before.clone_from(&self.tail);
         let input = match action {
             FarAction::Run(_) | FarAction::Detach(_) => self.config.input.as_slice(),
             FarAction::Attach(_) | FarAction::End(_) => &[],
@@ -190,7 +197,7 @@ impl Run {
             Phase::Forgetting { ended, .. } => Some(*ended),
             Phase::Announcing | Phase::On(_) | Phase::Away { .. } | Phase::Ending { .. } => None,
         };
-        Checkpoint { begun: self.started.is_none(), stdout: self.at.stdout, stderr: self.at.stderr, ended }
+        Checkpoint { begun: self.started.is_none(), stdout: self.at.stdout, stderr: self.at.stderr, ended, tail: self.tail.clone() }
     }
 
     fn announce(&mut self, events: &mut Events) -> Then {
@@ -276,10 +283,9 @@ impl Run {
 
     fn remember(&mut self, line: &Line) {
         self.at = line.offsets();
-        let tail = line.tail();
-        if !tail.is_empty() {
-            self.tail = tail;
-        }
+        let mut tail = format!("{}{}", self.before, line.tail());
+        tail.drain(..tail.ceil_char_boundary(tail.len().saturating_sub(TAIL)));
+        self.tail = tail;
         self.last_line = line.last_line().or(self.last_line.take());
     }
 
@@ -476,7 +482,11 @@ impl Run {
     }
 
     fn unreachable(&mut self, why: Failure) -> Then {
-        let detail = "the far end did not answer; it ends the command by itself when it finds the line gone";
+        let detail = if self.config.detach {
+            "the far end did not answer; what is detached goes on there"
+        } else {
+            "the far end did not answer; it ends the command by itself when it finds the line gone"
+        };
         if let Some(ended) = Ended::of(&why) {
             return finish(self.outcome(ended));
         }

@@ -127,7 +127,7 @@ impl Guest {
   (func (export "{x}start") (param i32) (result i32) {start})
   (func $poll (export "{x}poll") (result i32) {poll})
   (func (export "{x}reply") (param i32 i32 i32 i32 i32 i32 i32 i32 i32 i32 i32 i32 i32 i32) (result i32) {reply})
-  (func (export "{x}cancel") (param i32 i32) (result i32) {cancel}))"#,
+  (func (export "{x}cancel") (param i32 i32 i32) (result i32) {cancel}))"#,
             imports = self.imports,
             fields = self.globals,
             title_data = text(1024, title),

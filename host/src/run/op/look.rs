@@ -142,6 +142,9 @@ impl Manager {
         if let Some(receipt) = &mut outline.receipt {
             receipt.far_end = Some(far);
         }
+        if let Some(error) = &mut outline.error {
+            error.hint = Some("a later look has found that nothing of the run is left there; see the receipt".into());
+        }
         row.state = serde_json::to_string(&outline).map_err(|error| Fault::new(code::INTERNAL, error.to_string()))?;
         let update = RunUpdate {
             id: row.id,

@@ -91,7 +91,11 @@ impl Manager {
         (accepted.inputs, accepted.session) = (inputs, session);
         // It was judged as a run of its own, and is this one.
         (accepted.matter.run, accepted.matter.parent) = (Some(row.id), row.parent);
-        accepted.decisions.iter_mut().for_each(|decision| decision.run = Some(row.id));
+        accepted.matter.caller = "host".into();
+        for decision in &mut accepted.decisions {
+            (decision.run, decision.parent) = (Some(row.id), row.parent);
+            decision.caller.clone_from(&accepted.matter.caller);
+        }
         let mut resumed = Resumed { state, bookmark, started_at: row.started_at, owed };
         if let Some(id) = row.parent {
             accepted.parent = self.find_live(id).filter(|parent| !matches!(parent.progress().status, Status::Cancelling));

@@ -111,8 +111,8 @@ pub fn deaf_to(line: &str) -> u64 {
     let mask = |line: &str| u64::from_str_radix(line.strip_prefix("SigIgn:").unwrap().trim(), 16).unwrap();
     let own = std::fs::read_to_string("/proc/self/status").unwrap();
     let own = mask(own.lines().find(|line| line.starts_with("SigIgn:")).unwrap());
-    // Rust ignores PIPE (13), and lets its children hear it.
-    mask(line) & !(own & !(1 << 12))
+    // Rust ignores PIPE (13), and lets its children hear it. The C library keeps 32 and 33 to itself (nptl(7)).
+    mask(line) & !(own & !(1 << 12)) & !(3 << 31)
 }
 
 impl World {
@@ -334,7 +334,7 @@ impl Link {
     /// Until the last words are there, though the link stays.
     pub fn trailer(&self) -> String {
         let came = self.err.wait("last words", |came, ended| ended || word(came).is_some_and(|(_, word)| word.ends_with('\n')));
-        word(&came).unwrap().1.trim_end().to_owned()
+        without_totals(word(&came).unwrap().1.trim_end())
     }
 
     /// The link is gone: nothing is said any more.
@@ -358,7 +358,7 @@ impl Link {
             Some(rest) => rest[rest.iter().position(|byte| *byte == b'\n').unwrap() + 1..].to_vec(),
             None => err,
         };
-        Said { out, err, word: word.trim_end().to_owned() }
+        Said { out, err, word: without_totals(word.trim_end()) }
     }
 }
 
@@ -368,6 +368,15 @@ impl Drop for Link {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+/// The words without the sizes that a follower adds.
+fn without_totals(words: &str) -> String {
+    let line = |line: &str| match line.split(' ').collect::<Vec<_>>()[..] {
+        ["end", "exited", status, left, killed, looked, _, _] => format!("end exited {status} {left} {killed} {looked}"),
+        _ => line.to_owned(),
+    };
+    words.split('\n').map(line).collect::<Vec<_>>().join("\n")
 }
 
 /// The wrapper's last words, and what stands before them.
