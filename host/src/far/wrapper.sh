@@ -161,8 +161,6 @@ know() {
 alive() { if [ "$proc" ]; then read -r x <"/proc/$$/stat" && case ${x##*) } in Z*) false ;; esac; else kill -0 $$; fi; }
 lives() {
 	know
-	# All processes are looked through only now and then.
-	if [ "$holder" ] && [ $((tick % 150)) != 0 ] && kill -0 "$holder"; then return 0; fi
 	look
 	[ "$members" != ' ' ] || { if [ $looked = proc ]; then [ "$jobs" ]; else [ "$holder" ] && kill -0 "$holder"; fi; }
 }
