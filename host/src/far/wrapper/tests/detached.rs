@@ -17,7 +17,7 @@ fn forget(mut link: Link) -> Said {
     link.trailer();
     link.say(b"F\n");
     let said = link.end();
-    let (word, gone) = said.word.split_once('\n').unwrap();
+    let (word, gone) = said.word.split_once('\n').unwrap_or_else(|| panic!("{said:?}"));
     assert_eq!(gone, "00112233445566778899aabbccddeeff gone");
     Said { word: word.to_owned(), ..said }
 }
@@ -165,7 +165,15 @@ fn a_command_without_an_end_is_told_when_nothing_of_it_lives() {
         assert!(lives(command));
         let mut link = world.attach(0, 0);
         link.out_has("said");
-        link.say(b"F\n.\n");
+        // While it lives it is not forgotten: by the time of the second word the first was heard, for each wakes its own sleeper.
+        let sleep = format!("sleep {LINK_S} ");
+        let sleeper = || world.alive().into_iter().find(|(_, words)| *words == sleep).map(|(pid, _)| pid);
+        for word in [&b"F\n"[..], b".\n"] {
+            until("a sleeper", || sleeper().is_some());
+            let before = sleeper();
+            link.say(word);
+            until("another sleeper", || sleeper().is_some_and(|pid| before != Some(pid)));
+        }
         until("the sleep", || world.alive().iter().any(|(_, words)| words == "sleep 2999 "));
         for (pid, _) in world.alive().into_iter().filter(|(pid, words)| *pid == command || words == "sleep 2999 ") {
             signal_kill(pid);
