@@ -181,9 +181,11 @@ impl World {
         Self { dir, login, path, name, run: RunId::random() }
     }
 
-    /// Where no `/proc` is. Needs root.
+    /// Where no `/proc` is. Needs root. The shell is its process 1, which waits for what lost its parent: where nobody does, a group
+    /// of processes that have ended cannot be told from one that lives.
     pub fn without_proc(mut self) -> Self {
-        let hidden = ["/usr/bin/unshare", "-m", "/bin/sh", "-c", "/bin/mount -t tmpfs none /proc && exec \"$@\"", "hidden"];
+        let script = "/bin/mount -t tmpfs none /proc || exit; \"$@\"; exit $?";
+        let hidden = ["/usr/bin/unshare", "--mount", "--pid", "--fork", "/bin/sh", "-c", script, "hidden"];
         self.login.splice(0..0, hidden.map(str::to_owned));
         self
     }
