@@ -227,7 +227,8 @@ fn without_proc_a_detached_command_is_followed_and_ended_too() {
     let link = world.detach("echo hello; exit 3");
     link.trailer();
     assert_eq!(forget(link).word, "end exited 3 0 0 group");
-    let link = world.detach("trap '' TERM; echo ready; while :; do sleep 1; done");
+    // One process: of more, those that lost their parent would count as left where process 1 waits for nobody.
+    let link = world.detach("trap '' TERM; echo ready; exec sleep 3000");
     link.out_has("ready");
     let said = world.end(1);
     assert_eq!(said.word, "end ended - 0 1 group");

@@ -107,6 +107,8 @@ fn without_the_wrapper_it_ends_too() {
             signal(link.wrapper(), name);
             // The link of a wrapper that is gone is closed by the server; a heartbeat shows it, too.
             if name == "KILL" {
+                let wrapper = link.wrapper();
+                until("the wrapper ends", || !lives(wrapper));
                 link.say(b".\n")
             } else {
                 link.hang_up()
@@ -220,7 +222,7 @@ fn other_runs_and_other_processes_are_let_alone() {
 
 #[test]
 fn without_proc_the_group_is_what_is_ended() {
-    let world = World::without(&[]).without_proc();
+    let world = World::without(&[]).without_proc_and_orphans();
     let said = world.run("sleep 3000 & sleep 3001 & exit 5").end();
     assert_eq!(said.word, "end exited 5 0 1 group");
     let mut link = world.run(STUBBORN);
@@ -241,7 +243,7 @@ fn without_setsid_it_has_a_group_of_its_own_or_is_found_by_its_mark() {
     link.hang_up();
     assert!(link.end().word.starts_with("end exited 137 0 "));
     world.is_clean();
-    let world = world.without_proc();
+    let world = world.without_proc_and_orphans();
     assert_eq!(world.run("sleep 3000 & exit 5").end().word, "end exited 5 0 1 group");
     world.is_clean();
 }

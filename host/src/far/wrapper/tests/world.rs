@@ -181,12 +181,20 @@ impl World {
         Self { dir, login, path, name, run: RunId::random() }
     }
 
-    /// Where no `/proc` is. Needs root. The shell is its process 1, which waits for what lost its parent: where nobody does, a group
-    /// of processes that have ended cannot be told from one that lives.
-    pub fn without_proc(mut self) -> Self {
-        let script = "/bin/mount -t tmpfs none /proc || exit; \"$@\"; exit $?";
-        let hidden = ["/usr/bin/unshare", "--mount", "--pid", "--fork", "/bin/sh", "-c", script, "hidden"];
-        self.login.splice(0..0, hidden.map(str::to_owned));
+    /// Where no `/proc` is. Needs root.
+    pub fn without_proc(self) -> Self {
+        self.behind(&["--mount"], "/bin/mount -t tmpfs none /proc && exec \"$@\"")
+    }
+
+    /// The same, and each link has processes of its own, whose first waits for what lost its parent: where nobody does, and no
+    /// `/proc` tells them apart, a group of processes that have ended looks like one that lives.
+    pub fn without_proc_and_orphans(self) -> Self {
+        self.behind(&["--mount", "--pid", "--fork"], "/bin/mount -t tmpfs none /proc || exit; \"$@\"; exit $?")
+    }
+
+    fn behind(mut self, namespaces: &[&str], script: &str) -> Self {
+        let words = [&["/usr/bin/unshare"], namespaces, &["/bin/sh", "-c", script, "hidden"]].concat();
+        self.login.splice(0..0, words.into_iter().map(str::to_owned));
         self
     }
 
@@ -265,6 +273,16 @@ impl World {
         for place in ["tmp", "home"] {
             let left: Vec<_> = std::fs::read_dir(self.at(place)).unwrap().flatten().map(|entry| entry.path()).collect();
             assert!(left.is_empty(), "{}: {left:?}", self.name);
+        }
+    }
+}
+
+/// A test that failed leaves nothing behind that could be found.
+impl Drop for World {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            let pids: Vec<String> = self.alive().iter().map(|(pid, _)| pid.to_string()).collect();
+            let _ = Command::new("kill").arg("-KILL").args(pids).stderr(Stdio::null()).status();
         }
     }
 }
