@@ -71,7 +71,13 @@ async fn stop(globals: &Globals, args: Args) -> Result<Exit, Fault> {
 fn member(run: &Stopped) -> String {
     let proven = run.receipt.as_ref().is_some_and(|receipt| matches!(receipt.proof, Some(Proof::NoProcesses | Proof::Empty { .. })));
     let well = proven && run.status.is_terminal() && run.status != Status::Lost;
-    let mut text = format!("{} {} {}\n", run.run_id, show::inert(run.target.as_deref().unwrap_or("-")), run.status.word());
+    let mut text = format!("{} {} {}", run.run_id, show::inert(run.target.as_deref().unwrap_or("-")), run.status.word());
+    // The proof, and the word of the far end.
+    let lines = run.receipt.iter().filter(|_| well).flat_map(show::receipt);
+    for line in lines.filter(|line| !["cause: ", "steps: ", "killed: "].iter().any(|other| line.starts_with(other))) {
+        text.push_str(&format!("; {line}"));
+    }
+    text.push('\n');
     for line in run.receipt.iter().filter(|_| !well).flat_map(show::receipt) {
         text.push_str(&format!("  {line}\n"));
     }

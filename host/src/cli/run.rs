@@ -35,7 +35,7 @@ pub struct Args {
     /// A key of the backend's config with a JSON value.
     #[arg(long = "config-json", value_name = "KEY=JSON")]
     pub config_json: Vec<String>,
-    /// The working directory; by default this one.
+    /// The working directory; by default this one. With `ssh`: the directory at the target.
     #[arg(long)]
     pub cwd: Option<Utf8PathBuf>,
     /// A name for the session, by which it can be called afterwards.
@@ -148,9 +148,21 @@ async fn planned(client: &Client, request: &SpawnRequest, json: bool) -> Result<
 /// A plan, for people.
 fn told(plan: &Plan) -> String {
     let mut text = format!("{}\n", show::inert(&plan.summary));
+    let refusal = plan.refusal.as_ref().map_or("", |refusal| refusal.message.as_str());
     for action in &plan.actions {
-        let verdict = if action.allowed { "allowed" } else { "REFUSED" };
-        text.push_str(&format!("  {verdict}  {} {}  ({})\n", action.kind, show::inert(&action.detail.to_string()), action.rule));
+        let what = action_line(&action.kind, &action.detail);
+        // Why it is refused is said once, at the end.
+        let line = match (action.allowed, refusal.ends_with(&action.rule)) {
+            (true, _) => format!("  allowed  {what}  ({})\n", action.rule),
+            (false, true) => format!("  REFUSED  {what}\n"),
+            (false, false) => format!("  REFUSED  {what}  ({})\n", action.rule),
+        };
+        text.push_str(&show::inert(line.trim_end()));
+        text.push('\n');
+        for hop in action.detail["network"].as_array().into_iter().flatten() {
+            let word = |key: &str| hop[key].as_str().map(show::inert).unwrap_or_default();
+            text.push_str(&format!("  network  {}: {}\n", word("target"), word("rule")));
+        }
     }
     if let Some(limits) = limits(&plan.limits) {
         text.push_str(&format!("  limits   {limits}\n"));
@@ -167,12 +179,38 @@ fn told(plan: &Plan) -> String {
     text
 }
 
+/// What would be done, in a line: `uptime -s at web-1`, `/usr/bin/make -j2 in /home/u/project`.
+fn action_line(kind: &str, detail: &Value) -> String {
+    let word = |value: &Value| value.as_str().map(str::to_owned);
+    let words = |args: &Value| {
+        let quoted = |arg: &str| if arg.is_empty() || arg.contains(char::is_whitespace) { format!("{arg:?}") } else { arg.to_owned() };
+        args.as_array().into_iter().flatten().filter_map(Value::as_str).map(quoted).collect::<Vec<_>>().join(" ")
+    };
+    let far = &detail["command"];
+    let (what, place) = match (kind, far.is_object()) {
+        ("spawn", true) => (word(&far["shell"]).map_or_else(|| words(&far["args"]), |line| format!("sh: {line}")), far),
+        ("spawn", false) => {
+            let program = word(&detail["path"]).or_else(|| word(&detail["program"])).unwrap_or_default();
+            (format!("{program} {}", words(&detail["args"])), detail)
+        }
+        _ => (format!("{kind} {detail}"), &Value::Null),
+    };
+    let mut line = what.trim_end().to_owned();
+    for (before, value) in [(" at ", &detail["target"]), (" in ", &place["cwd"])] {
+        if let Some(value) = value.as_str() {
+            line.push_str(before);
+            line.push_str(value);
+        }
+    }
+    line
+}
+
 /// The limits that a plan names, without those that there are not.
-fn limits(limits: &Value) -> Option<String> {
+pub(super) fn limits(limits: &Value) -> Option<String> {
     let one = |(key, value): (&String, &Value)| {
         let number = value.as_u64();
         match (key.strip_suffix("_s"), key.strip_suffix("_bytes")) {
-            _ if value.is_null() => None,
+            _ if value.is_null() || value.as_array().is_some_and(Vec::is_empty) => None,
             (Some(name), _) if number.is_some() => {
                 Some(format!("{name} {}", units::show_duration(Duration::from_secs(number.unwrap_or_default()))))
             }
@@ -220,6 +258,16 @@ fn request(args: Args) -> Result<SpawnRequest, Fault> {
             return Err(wrong("the prompt is given twice".to_owned()).hint("write it before `--` or after it"));
         }
     }
+    let mut cwd = args.cwd;
+    if args.backend == "ssh"
+        && let Some(there) = cwd.take()
+    {
+        if !there.is_absolute() {
+            let why = format!("--cwd {there}: with ssh this is a directory of the target, and must be absolute");
+            return Err(wrong(why).hint("write it from `/` on"));
+        }
+        config.insert("cwd".to_owned(), json!(there));
+    }
     let limits = RunLimits { tree_memory_bytes: args.tree_memory, tree_processes: args.tree_processes, tree_cpu: args.tree_cpu };
     let message = super::files::message(prompt.as_deref(), &args.file)?;
     Ok(SpawnRequest {
@@ -227,7 +275,7 @@ fn request(args: Args) -> Result<SpawnRequest, Fault> {
         prompt: prompt.filter(|_| message.is_none()),
         message,
         config: Some(config).filter(|config| !config.is_empty()),
-        cwd: args.cwd.map(absolute).transpose()?,
+        cwd: cwd.map(absolute).transpose()?,
         session_id: args.session,
         fork: args.fork.then_some(true),
         target: args.target,
@@ -327,6 +375,24 @@ mod tests {
         assert_eq!((request.is_group(), request.parallel, request.stop_on_failure), (true, Some(2), Some(true)));
         assert!(!parsed(&["ssh", "--target", "a"]).unwrap().is_group());
         assert!(Line::try_parse_from(["run", "ssh", "--target", "a", "--tag", "b"]).is_err());
+    }
+
+    #[test]
+    fn with_ssh_the_working_directory_is_one_of_the_target() {
+        let request = parsed(&["ssh", "--target", "a", "--cwd", "/srv", "--", "ls"]).unwrap();
+        assert_eq!((request.cwd, request.config.unwrap()["cwd"].as_str()), (None, Some("/srv")));
+        assert!(parsed(&["ssh", "--target", "a", "--cwd", "srv", "--", "ls"]).unwrap_err().message.contains("must be absolute"));
+    }
+
+    #[test]
+    fn what_a_plan_would_do_is_read_as_a_command() {
+        let far = json!({ "program": "ssh", "args": ["-F", "x"], "target": "web-1", "command": { "args": ["ls", "a b"], "cwd": "/srv" } });
+        assert_eq!(action_line("spawn", &far), "ls \"a b\" at web-1 in /srv");
+        let line = json!({ "target": "web-1", "command": { "shell": "ps | wc -l" } });
+        assert_eq!(action_line("spawn", &line), "sh: ps | wc -l at web-1");
+        let here = json!({ "program": "make", "path": "/usr/bin/make", "args": ["-j2"], "cwd": "/home/u", "command": null });
+        assert_eq!(action_line("spawn", &here), "/usr/bin/make -j2 in /home/u");
+        assert_eq!(action_line("request", &json!({ "url": "u" })), "request {\"url\":\"u\"}");
     }
 
     #[test]

@@ -61,6 +61,8 @@ const PAGE: u32 = 100;
 const TARGET: usize = 3;
 /// The longest part of a prompt that is shown, in characters.
 const PROMPT: usize = 100;
+/// The longest part of a config that is shown, in characters.
+const CONFIG: usize = 500;
 
 async fn list(globals: &Globals, args: Args) -> Result<Exit, Fault> {
     let client = client::connect(globals).await?;
@@ -144,6 +146,8 @@ fn whole(run: &RunView) -> String {
     field("cwd", run.cwd.clone());
     field("target", run.target.clone());
     field("prompt", run.request.prompt.as_deref().map(|prompt| show::line(prompt, PROMPT)));
+    field("config", run.request.config.as_ref().map(|config| show::line(&Value::Object(config.clone()).to_string(), CONFIG)));
+    field("limits", run.limits.as_ref().and_then(super::run::limits));
     field("created", Some(run.created_at.to_string()));
     field("started", run.started_at.map(|at| at.to_string()));
     field("ended", run.ended_at.map(|at| at.to_string()));

@@ -13,14 +13,12 @@
 
 # An exported variable would stay exported with our value: nobody may see the nonce.
 unset self mode run sh sid proc own looked x n t z nonce link job c born holder script over told tick
-unset marked helpers jobs members sessions groups known stat ended phase left killed code guard base nl old try
+unset helpers jobs members sessions groups known closure ifs ended phase left killed code guard base old try
 self=$1 mode=$2 run=$3
 shift 3
-nl='
-'
 exec 3<&0 6>&1 7>&2 </dev/null >/dev/null 2>&1
 sh=$(command -v sh) sid=$(command -v setsid) && sid=setsid
-sessions=' ' known=' ' looked=group
+sessions=' ' known=' ' looked=group ifs=$IFS
 
 say() { echo "$nonce $*" >&7; }
 fail() { say fail "$@"; exit 1; }
@@ -45,73 +43,60 @@ look() {
 }
 
 # Who carries our marks, as a whole entry; then who is in which session, and whose child. That the look finds the wrapper itself
-# is the proof that it sees anything.
+# is the proof that it sees anything. A name may have line ends in it, of which it has room for 15.
 look_through() {
-	marked=$known helpers=' ' jobs= n=
-	for x in $(
+	x=$(
 		LC_ALL=C; export LC_ALL
-		head -n 99999999 /dev/null /proc/[0-9]*/environ | tr '\n\000' ' \n' | sed -n \
-			-e '/==> .proc.[0-9]*.environ <== /{h;s/.* <== //;x;s/.*==> .proc.\([0-9]*\).environ <== .*/\1/;x;}' \
-			-e "/^FALCONER_FAR_RUN=$run\$/{g;s/^/r/p;}" -e "/^FALCONER_WRAPPER=$run\$/{g;s/^/w/p;}" \
-			-e "/^FALCONER_WRAPPER=$run-job\$/{g;s/^/j/p;}" -e "/^FALCONER_WRAPPER=$run-end\$/{g;s/^/e/p;}"
-	); do
-		case $x in
-		r*) marked="$marked${x#r} " ;;
-		w*) helpers="$helpers${x#w} " ;;
-		j*) helpers="$helpers${x#j} " jobs=1 ;;
-		e*) [ "$mode" = end ] || helpers="$helpers${x#e} "; n=1 ;;
-		esac
-	done
-	[ "$helpers" != ' ' ] || [ "$n" ] || return 1
-	stat=$nl$(
-		LC_ALL=C; export LC_ALL
-		cat /proc/[0-9]*/stat | sed -n 's/^\([0-9]*\) (.*) \(.\) \([-0-9]*\) \([-0-9]*\) \([-0-9]*\) \([-0-9]* \)\{13\}\([0-9]*\) [-0-9]* \([0-9]*\) .*/\1 \3 \4 \5 \2\7 \8/p'
-	)
-	[ "$stat" != "$nl" ] || return 1
-	# An id that was written down long ago may be another process' by now.
-	case $born$stat in
-	[0-9]*"$nl$c "*)
-		x=${stat#*"$nl$c "} x=${x%%"$nl"*}
-		[ "${x##* }" = "$born" ] || c= born=
-		;;
-	esac
-	if [ "$c" ]; then
-		marked="$marked$c "
-		sessions="$sessions$c "
-	fi
-	n=
-	until [ "$n" = "$members" ]; do
-		n=$members
-		set -- $stat
-		while [ $# -gt 5 ]; do
-			x=
-			# Of a process whose first thread has ended, others may live.
-			case $5 in
-			[ZX][01]) ;;
-			*)
-				case $marked in *" $1 "*) x=1 ;; esac
-				case $members in *" $2 "*) x=1 ;; esac
-				case $sessions in *" $4 "*) x=1 ;; esac
-				[ "$mode" != end ] || case $helpers in *" $2 "*) x=1 ;; esac
-				case $members in *" $1 "*) x= ;; esac
-				# The wrapper's own carry no mark of the run, and are in no session of it.
-				case $helpers in *" $1 "*)
-					case $marked in *" $1 "*) ;; *) [ "$1" = "$c" ] || [ "$4" = "$c" ] || x= ;; esac
-				;; esac
-				;;
-			esac
-			if [ "$x" ] && [ "$1" != $$ ] && [ "$1" -gt 1 ]; then
-				members="$members$1 "
-				if [ "$4" != "$own" ] && [ "$4" -gt 1 ]; then
-					case $sessions in *" $4 "*) ;; *) sessions="$sessions$4 " ;; esac
-					case "$groups " in *" -$3 "*) ;; *) groups="$groups -$3" ;; esac
-				fi
-			fi
-			shift 6
-		done
-	done
+		{
+			echo "k $known"
+			echo "s $sessions"
+			head -n 99999999 /dev/null /proc/[0-9]*/environ | tr '\n\000' ' \n' | sed -n \
+				-e '/==> .proc.[0-9]*.environ <== /{h;s/.* <== //;x;s/.*==> .proc.\([0-9]*\).environ <== .*/\1/;x;}' \
+				-e "/^FALCONER_FAR_RUN=$run\$/{g;s/^/r /p;}" -e "/^FALCONER_WRAPPER=$run\$/{g;s/^/w /p;}" \
+				-e "/^FALCONER_WRAPPER=$run-job\$/{g;s/^/j /p;}" -e "/^FALCONER_WRAPPER=$run-end\$/{g;s/^/e /p;}"
+			cat /proc/[0-9]*/stat | sed -n -e :a \
+				-e 's/^\([0-9]*\) (.*) \(.\) \([-0-9]*\) \([-0-9]*\) \([-0-9]*\) \([-0-9]* \)\{13\}\([0-9]*\) [-0-9]* \([0-9]*\) .*/p \1 \3 \4 \5 \2\7 \8/p' \
+				-e t -e '/\(\n.*\)\{16\}/d' -e N -e ba
+		} | awk -v me=$$ -v own="$own" -v c="$c" -v born="$born" -v mode="$mode" "$closure"
+	) || return
+	IFS='|'
+	set -- $x
+	IFS=$ifs
+	members=$1 groups=$2 sessions=$3 helpers=$4 jobs=$5
+	[ -z "$6" ] || c= born=
 	known=$members
 }
+
+# An id that was written down long ago may be another process' by now. Of a process whose first thread has ended, others may
+# live. The wrapper's own carry no mark of the run, and are in no session of it.
+closure='
+	$1 == "k" || $1 == "r" { for (i = 2; i <= NF; i++) marked[$i] = 1 }
+	$1 == "s" { for (i = 2; i <= NF; i++) session[$i] = 1 }
+	$1 == "j" { jobs = 1 }
+	$1 ~ /^[wje]$/ { seen = 1; if ($1 != "e" || mode != "end") { helper[$2] = 1; h = h " " $2 } }
+	$1 == "p" { pid[++n] = $2; up[$2] = $3; group[$2] = $4; in_[$2] = $5; state[$2] = $6; start[$2] = $7 }
+	END {
+		if (!seen || !(me in up)) exit 1
+		if (born ~ /^[0-9]/ && (c in start) && start[c] != born) { c = ""; other = 1 }
+		if (c != "") marked[c] = session[c] = 1
+		do {
+			more = 0
+			for (i = 1; i <= n; i++) {
+				p = pid[i]
+				if ((p in member) || state[p] ~ /^[ZX][01]$/ || p == me || p + 0 < 2) continue
+				if (!(p in marked) && !(up[p] in member) && !(in_[p] in session) && !(mode == "end" && (up[p] in helper))) continue
+				if ((p in helper) && !(p in marked) && in_[p] != c) continue
+				member[p] = more = 1
+				m = m " " p
+				if (in_[p] == own || in_[p] + 0 < 2) continue
+				session[in_[p]] = 1
+				if (group[p] + 0 > 1 && !(group[p] in grouped)) g = g " -" group[p]
+				grouped[group[p]] = 1
+			}
+		} while (more)
+		for (p in session) s = s " " p
+		print m " |" g "|" s " |" h " |" jobs "|" other
+	}'
 
 # A tenth of a second, if this sleep knows parts of one; later a whole one. $t counts tenths.
 nap() { if [ $t -lt 30 ] && sleep .1; then t=$((t + 1)); else sleep 1; t=$((t + 10)); fi; }
@@ -159,6 +144,8 @@ know() {
 	esac
 }
 alive() { if [ "$proc" ]; then read -r x <"/proc/$$/stat" && case ${x##*) } in Z*) false ;; esac; else kill -0 $$; fi; }
+# The holder of a detached command is there: less than a look through everything.
+held() { case $(tr '\000' '\n' <"/proc/$holder/environ") in *"FALCONER_WRAPPER=$run-job"*) ;; *) false ;; esac; }
 lives() {
 	know
 	look
@@ -327,7 +314,7 @@ follow() {
 		[ -z "$told" ] || { pump 4 6 && pump 5 7; } || kill -TERM $$
 		[ -z "$over" ] || break
 		tick=$((tick + 1))
-		if [ $((tick % 10)) = 0 ] && ! lives && [ ! -f "$job/status" ]; then
+		if [ $((tick % 10)) = 0 ] && ! held && ! lives && [ ! -f "$job/status" ]; then
 			[ -z "$told" ] || { pump 4 6; pump 5 7; }
 			break
 		fi

@@ -42,6 +42,8 @@ use serde::{Deserialize, Serialize};
 use tokio::runtime::Handle;
 use tokio::sync::watch as channel;
 
+#[cfg(test)]
+pub(crate) use self::adopt::tidy;
 use self::cgroup::Group;
 pub use self::cgroup::controllers::{Controller, Controllers, Missing, Way};
 pub use self::cgroup::limit::Breach;

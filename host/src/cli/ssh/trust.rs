@@ -72,18 +72,15 @@ pub async fn run(globals: &Globals, args: Args) -> ExitCode {
     end(trust(globals, &config, args).await)
 }
 
+fn expected(text: &str) -> Result<Fingerprint, Fault> {
+    Fingerprint::parse(text).ok_or_else(|| {
+        Fault::new(code::INVALID_ARGUMENT, format!("`{}` is no fingerprint", crate::config::inert(text)))
+            .hint("write it as `ssh-keygen -lf` shows it: SHA256: and 43 letters")
+    })
+}
+
 async fn trust(globals: &Globals, config: &Arc<Config>, args: Args) -> Result<Exit, Fault> {
-    let wanted = match &args.fingerprint {
-        None if io::stdin().is_terminal() && io::stderr().is_terminal() => None,
-        None => {
-            return Err(Fault::new(code::NOT_ALLOWED, "nobody is here to compare the fingerprint")
-                .hint("run it in a terminal, or give the right one: --fingerprint SHA256:…"));
-        }
-        Some(text) => Some(Fingerprint::parse(text).ok_or_else(|| {
-            Fault::new(code::INVALID_ARGUMENT, format!("`{}` is no fingerprint", crate::config::inert(text)))
-                .hint("write it as `ssh-keygen -lf` shows it: SHA256: and 43 letters")
-        })?),
-    };
+    let wanted = args.fingerprint.as_deref().map(expected).transpose()?;
     let policy = Policy::resolve(config);
     let host = policy.inventory().host(&args.target)?;
     let files = Files::of(host, config)?;
@@ -187,6 +184,10 @@ fn decide(
         files.may_remove(entry, name)?;
     }
     if wanted.is_none() {
+        if !io::stdin().is_terminal() || !io::stderr().is_terminal() {
+            return Err(Fault::new(code::NOT_ALLOWED, "nobody is here to compare the fingerprint")
+                .hint("run it in a terminal, or give the right one: --fingerprint SHA256:…"));
+        }
         say(format_args!("`{target}` is known as {name}, and offers"));
         for offer in &new {
             say(format_args!("  {} {}", offer.kind, offer.fingerprint));

@@ -82,7 +82,11 @@ pub(super) fn allows(rule: &Prepared, commands: &Ready, command: &Command<'_>) -
                     Err(_) => {}
                 }
             }
-            Err(unplain.map_or(Reason::NoRule { allowing: 1 }, |unplain| Reason::UnplainLine { rule: rule.at.clone(), unplain }))
+            let rule = rule.at.clone();
+            Err(match unplain {
+                Some(unplain) => Reason::UnplainLine { rule, unplain },
+                None => Reason::OtherLine { rule },
+            })
         }
         (Ready::Lists(_), Command::Shell(_)) => Err(Reason::NoShell),
         (Ready::Shell { .. }, Command::List(_)) => Err(Reason::NoRule { allowing: 1 }),

@@ -44,6 +44,11 @@ pub enum Reason {
         /// Where it ends.
         near: Miss,
     },
+    /// A rule allows lines, and this one fits no pattern of it.
+    OtherLine {
+        /// The rule.
+        rule: RuleRef,
+    },
     /// A rule allows lines, but none with a control character.
     ControlCharacter {
         /// The rule.
@@ -114,8 +119,9 @@ impl Reason {
                 Miss::TooFew(at) | Miss::TooMany(at) | Miss::Argument(at) => 2 + 2 * at,
                 Miss::Unplain(at, _) | Miss::Option(at) => 3 + 2 * at,
             },
-            Self::ControlCharacter { .. } => 2,
-            Self::UnplainLine { .. } => 3,
+            Self::OtherLine { .. } => 2,
+            Self::ControlCharacter { .. } => 3,
+            Self::UnplainLine { .. } => 4,
             Self::Directory { .. } | Self::Variable { .. } => usize::MAX,
         }
     }
@@ -126,6 +132,7 @@ impl Reason {
         match self {
             Self::Denied(rule)
             | Self::Near { rule, .. }
+            | Self::OtherLine { rule }
             | Self::ControlCharacter { rule }
             | Self::UnplainLine { rule, .. }
             | Self::Directory { rule, .. }
@@ -169,7 +176,11 @@ impl Refused {
             Reason::NoRule { .. } => (format!("no rule allows `{what}`{place}"), spelled(asked)),
             Reason::NoShell => (
                 format!("no rule allows a shell line{place}"),
-                format!("give the command as an argument list, which needs no shell; or {}", spelled(asked)),
+                "give the command as an argument list, which needs no shell; a person could add a rule with `shell = true`".to_owned(),
+            ),
+            Reason::OtherLine { rule } => (
+                format!("no rule allows the line `{what}`{place}; the nearest is {rule}, and it fits no pattern of that"),
+                "a line fits a pattern as a whole, or not at all; give one command as an argument list, which needs no shell".to_owned(),
             ),
             Reason::Near { rule, near } => {
                 let (why, hint) = match near {
@@ -217,7 +228,7 @@ impl Refused {
     }
 }
 
-/// The rule that a person could write, where it is short enough to be read.
+/// The rule that a person could write, where it is short enough to be read. A line is never proposed: it may be anybody's.
 fn spelled(asked: &Asked<'_>) -> String {
     // JSON's strings are TOML's; a pattern's own signs are taken as they are.
     let literal = |text: &str| {
@@ -231,7 +242,6 @@ fn spelled(asked: &Asked<'_>) -> String {
         Command::List(args) if args.len() <= SPELLED && args.iter().all(|arg| arg.len() <= SHOWN) => {
             format!("allow = [[{}]]", args.iter().map(|arg| literal(arg)).collect::<Vec<_>>().join(", "))
         }
-        Command::Shell(line) if line.len() <= 2 * SHOWN => format!("shell = true, allow = [{}]", literal(line)),
         Command::List(_) => "allow = [[\"PROGRAM\", \"ARGUMENT\"]]".to_owned(),
         Command::Shell(_) => "shell = true, allow = [\"LINE\"]".to_owned(),
     };

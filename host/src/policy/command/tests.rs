@@ -230,6 +230,12 @@ fn a_line_needs_a_rule_for_lines_and_fits_as_a_whole() {
     {
         assert!(line(&shell, bad).is_err(), "{bad:?}");
     }
+    let both = config(&format!(
+        "{TARGETS}[[rules]]\ntargets = ['*']\nallow = [['uptime']]\n[[rules]]\nname = 'lines'\ntargets = ['*']\nshell = true\nallow = ['uptime']\n"
+    ));
+    let injected = line(&both, "uptime; rm -rf /").unwrap_err();
+    assert!(matches!(*injected.reason, Reason::OtherLine { .. }) && injected.message.contains("rule `lines`"), "{injected}");
+    assert!(!injected.hint.contains("rm -rf"), "what was injected is not proposed: {}", injected.hint);
     let tab = line(&shell, "printf a\tb").unwrap_err();
     assert!(matches!(*tab.reason, Reason::ControlCharacter { .. }) && tab.hint.contains("control_characters = true"));
     let unplain = line(&shell, "printf ../x").unwrap_err();

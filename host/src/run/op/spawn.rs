@@ -220,6 +220,11 @@ impl Manager {
             return Err(Fault::new(code::CWD_REQUIRED, "the run needs a working directory, and the client's own cannot be one")
                 .hint("give `cwd`: an absolute directory inside a granted workspace"));
         }
+        let has_its_own = |schema: &Value| schema.pointer("/properties/cwd").is_some();
+        if !here && request.cwd.is_some() && backend.description.as_ref().is_some_and(|known| has_its_own(&known.config_schema)) {
+            let message = format!("`cwd` is a directory of this machine, and `{}` works at a target", backend.name);
+            return Err(Fault::new(code::INVALID_ARGUMENT, message).hint("give the directory there as `config.cwd`"));
+        }
         let mut config = policy.config_of_run(&backend.name, request.config.as_ref())?;
         backend.check_config(&config, request.config.as_ref())?;
         backend.replace_directories(&mut config, &mut |pointer, text| {

@@ -168,6 +168,21 @@ fn another_link_ends_it() {
 }
 
 #[test]
+fn a_name_with_line_ends_hides_nothing() {
+    World::everywhere(|world| {
+        let program = "$TMPDIR/a\n) S 1 (\nb";
+        let link = world.run(&format!("/bin/ln -s /bin/sleep \"{program}\"; echo ready; exec env -i \"{program}\" 3000"));
+        let pid = link.begun();
+        let name = format!("/proc/{pid}/comm");
+        until("the name", || std::fs::read_to_string(&name).is_ok_and(|name| name == "a\n) S 1 (\nb\n"));
+        std::fs::remove_file(world.at("tmp").join("a\n) S 1 (\nb")).unwrap();
+        assert_eq!(world.end(0).word, "end ended - 0 1 proc");
+        assert!(!lives(pid));
+        link.end();
+    });
+}
+
+#[test]
 fn an_end_also_reaches_what_has_not_begun() {
     World::everywhere(|world| {
         let file = world.at("started");

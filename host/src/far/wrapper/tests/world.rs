@@ -2,6 +2,7 @@
 
 use std::io::{Read, Write};
 use std::os::unix::fs::symlink;
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Command, Stdio};
 use std::sync::{Arc, Condvar, Mutex};
@@ -19,9 +20,9 @@ pub const LIMIT: Duration = Duration::from_secs(180);
 pub const LINK_S: u32 = 3000;
 const NONCE: &str = "00112233445566778899aabbccddeeff";
 /// What the wrapper may use; commands of the tests use no more.
-const TOOLS: [&str; 21] = [
-    "cat", "dd", "env", "head", "id", "kill", "mkdir", "mktemp", "mv", "printf", "pwd", "rm", "rmdir", "sed", "setsid", "sleep", "touch",
-    "tr", "true", "wc", "test",
+const TOOLS: [&str; 22] = [
+    "awk", "cat", "dd", "env", "head", "id", "kill", "mkdir", "mktemp", "mv", "printf", "pwd", "rm", "rmdir", "sed", "setsid", "sleep",
+    "touch", "tr", "true", "wc", "test",
 ];
 
 /// A far end.
@@ -238,7 +239,8 @@ impl World {
         let mut command = Command::new(&self.login[0]);
         command.args(&self.login[1..]).arg("-c").arg(line).env_clear();
         command.env("PATH", &self.path).env("HOME", self.at("home")).env("TMPDIR", self.at("tmp")).env("nonce", "from outside");
-        let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        // A group of its own, for `bury`.
+        let mut child = command.process_group(0).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
         let (out, err) = (Stream::read(child.stdout.take().unwrap()), Stream::read(child.stderr.take().unwrap()));
         let input = child.stdin.take();
         Link { child, input, out, err }
@@ -266,6 +268,7 @@ impl World {
     /// Nothing lives, nothing lies about. (A sleeper that was killed a moment ago may still be seen.)
     pub fn is_clean(&self) {
         let begin = Instant::now();
+        crate::tree::tidy();
         while !self.alive().is_empty() {
             assert!(begin.elapsed() < LIMIT, "{}: {:?}", self.name, self.alive());
             std::thread::sleep(Duration::from_millis(20));
@@ -374,6 +377,7 @@ impl Link {
         let out = self.out.wait("the end of the output", |_, ended| ended);
         let err = self.err.wait("the end of the errors", |_, ended| ended);
         self.child.wait().unwrap();
+        bury(&self.child);
         let out = out.strip_prefix(format!("{NONCE}\n").as_bytes()).unwrap_or(&out).to_vec();
         let (err, word) = word(&err).map_or((err.clone(), String::new()), |(before, word)| (before.to_vec(), word));
         let begin = format!("{NONCE} begin ");
@@ -390,7 +394,15 @@ impl Drop for Link {
         self.input = None;
         let _ = self.child.kill();
         let _ = self.child.wait();
+        bury(&self.child);
     }
+}
+
+/// Another test may have made this process the one that orphans come to: those of a wrapper's group, which nobody else waits for.
+/// (What had a session of its own is tidied by whoever adopts.)
+fn bury(wrapper: &Child) {
+    use rustix::process::{Pid, WaitOptions, waitpgid};
+    while let Ok(Some(_)) = waitpgid(Pid::from_child(wrapper), WaitOptions::NOHANG) {}
 }
 
 /// The words without the sizes that a follower adds.
