@@ -31,6 +31,37 @@ pub fn remote(table: &mut Table) {
     let bare = Bare::to(&sshd);
     first_output(table, &mut wire, &bare);
     transfer(table, &mut wire, &bare, &host, &sshd);
+    sharing(table, &sshd);
+}
+
+/// What a line that is shared would save: the bare client alone, each time anew and over a master that stays (5 s after the last).
+fn sharing(table: &mut Table, sshd: &Sshd) {
+    let path = tempfile::tempdir().unwrap();
+    let master = format!("ControlPath={}/%C", path.path().display());
+    let shared = Bare::to(sshd).option(&master).option("ControlMaster=auto").option("ControlPersist=5");
+    let anew = Bare::to(sshd);
+    let ended = |bare: &Bare| {
+        let begin = Instant::now();
+        let status = bare.command("true").stdout(Stdio::null()).stderr(Stdio::null()).status().unwrap();
+        assert!(status.success(), "{status}");
+        begin.elapsed()
+    };
+    let (mut with, mut without) = (Vec::new(), Vec::new());
+    for round in 0..=ROUNDS {
+        let times = (ended(&shared), ended(&anew));
+        if round > 0 {
+            with.push(times.0);
+            without.push(times.1);
+        }
+    }
+    let (with, without) = (Samples::new(with), Samples::new(without));
+    table.row(
+        "bare `ssh HOST true`, a connection each",
+        &without,
+        "",
+        format!("over a shared one {with}"),
+        ratio(without.p50(), with.p50()),
+    );
 }
 
 fn first_output(table: &mut Table, wire: &mut Wire, bare: &Bare) {

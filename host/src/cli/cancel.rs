@@ -75,7 +75,7 @@ fn member(run: &Stopped) -> String {
     // The proof, and the word of the far end.
     let lines = run.receipt.iter().filter(|_| well).flat_map(show::receipt);
     for line in lines.filter(|line| !["cause: ", "steps: ", "killed: "].iter().any(|other| line.starts_with(other))) {
-        text.push_str(&format!("; {line}"));
+        text.push_str(&format!("; {}", crate::config::inert(&line)));
     }
     text.push('\n');
     for line in run.receipt.iter().filter(|_| !well).flat_map(show::receipt) {

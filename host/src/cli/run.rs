@@ -157,7 +157,8 @@ fn told(plan: &Plan) -> String {
             (false, true) => format!("  REFUSED  {what}\n"),
             (false, false) => format!("  REFUSED  {what}  ({})\n", action.rule),
         };
-        text.push_str(&show::inert(line.trim_end()));
+        // A line of a plan stays one, whatever a command holds.
+        text.push_str(&crate::config::inert(line.trim_end()));
         text.push('\n');
         for hop in action.detail["network"].as_array().into_iter().flatten() {
             let word = |key: &str| hop[key].as_str().map(show::inert).unwrap_or_default();
@@ -196,6 +197,10 @@ fn action_line(kind: &str, detail: &Value) -> String {
         _ => (format!("{kind} {detail}"), &Value::Null),
     };
     let mut line = what.trim_end().to_owned();
+    let names: Vec<&str> = far["env"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
+    if !names.is_empty() {
+        line.push_str(&format!(" with {}", names.join(" ")));
+    }
     for (before, value) in [(" at ", &detail["target"]), (" in ", &place["cwd"])] {
         if let Some(value) = value.as_str() {
             line.push_str(before);
@@ -218,7 +223,7 @@ pub(super) fn limits(limits: &Value) -> Option<String> {
             _ => Some(format!("{key} {value}")),
         }
     };
-    limits.as_object().map(|limits| limits.iter().filter_map(one).collect::<Vec<_>>().join(", "))
+    limits.as_object().map(|limits| limits.iter().filter_map(one).collect::<Vec<_>>().join(", ")).filter(|text| !text.is_empty())
 }
 
 fn wrong(message: String) -> Fault {
@@ -266,7 +271,9 @@ fn request(args: Args) -> Result<SpawnRequest, Fault> {
             let why = format!("--cwd {there}: with ssh this is a directory of the target, and must be absolute");
             return Err(wrong(why).hint("write it from `/` on"));
         }
-        config.insert("cwd".to_owned(), json!(there));
+        if config.insert("cwd".to_owned(), json!(there)).is_some() {
+            return Err(wrong("the working directory is given twice".to_owned()).hint("leave out --cwd, or `cwd` of the config"));
+        }
     }
     let limits = RunLimits { tree_memory_bytes: args.tree_memory, tree_processes: args.tree_processes, tree_cpu: args.tree_cpu };
     let message = super::files::message(prompt.as_deref(), &args.file)?;
@@ -386,8 +393,8 @@ mod tests {
 
     #[test]
     fn what_a_plan_would_do_is_read_as_a_command() {
-        let far = json!({ "program": "ssh", "args": ["-F", "x"], "target": "web-1", "command": { "args": ["ls", "a b"], "cwd": "/srv" } });
-        assert_eq!(action_line("spawn", &far), "ls \"a b\" at web-1 in /srv");
+        let far = json!({ "program": "ssh", "args": ["-F", "x"], "target": "web-1", "command": { "args": ["ls", "a b"], "cwd": "/srv", "env": ["LANG"] } });
+        assert_eq!(action_line("spawn", &far), "ls \"a b\" with LANG at web-1 in /srv");
         let line = json!({ "target": "web-1", "command": { "shell": "ps | wc -l" } });
         assert_eq!(action_line("spawn", &line), "sh: ps | wc -l at web-1");
         let here = json!({ "program": "make", "path": "/usr/bin/make", "args": ["-j2"], "cwd": "/home/u", "command": null });

@@ -42,9 +42,11 @@ look() {
 	fi
 }
 
-# Who carries our marks, as a whole entry; then who is in which session, and whose child. That the look finds the wrapper itself
-# is the proof that it sees anything. A name may have line ends in it, of which it has room for 15.
+# Who carries our marks, as a whole entry; then who is in which session, and whose child. That the look finds a
+# process of the wrapper in both is the proof that it sees anything. A name may have line ends in it, of which it has room for 15;
+# what cannot be read makes the look fail. The empty line ends what some tools leave open.
 look_through() {
+	helpers=' ' jobs=
 	x=$(
 		LC_ALL=C; export LC_ALL
 		{
@@ -54,11 +56,12 @@ look_through() {
 				-e '/==> .proc.[0-9]*.environ <== /{h;s/.* <== //;x;s/.*==> .proc.\([0-9]*\).environ <== .*/\1/;x;}' \
 				-e "/^FALCONER_FAR_RUN=$run\$/{g;s/^/r /p;}" -e "/^FALCONER_WRAPPER=$run\$/{g;s/^/w /p;}" \
 				-e "/^FALCONER_WRAPPER=$run-job\$/{g;s/^/j /p;}" -e "/^FALCONER_WRAPPER=$run-end\$/{g;s/^/e /p;}"
+			echo
 			cat /proc/[0-9]*/stat | sed -n -e :a \
 				-e 's/^\([0-9]*\) (.*) \(.\) \([-0-9]*\) \([-0-9]*\) \([-0-9]*\) \([-0-9]* \)\{13\}\([0-9]*\) [-0-9]* \([0-9]*\) .*/p \1 \3 \4 \5 \2\7 \8/p' \
-				-e t -e '/\(\n.*\)\{16\}/d' -e N -e ba
+				-e t -e '/\(\n.*\)\{16\}/{s/.*/x/p;d;}' -e N -e ba
 		} | awk -v me=$$ -v own="$own" -v c="$c" -v born="$born" -v mode="$mode" "$closure"
-	) || return
+	) && [ "$x" ] || return
 	IFS='|'
 	set -- $x
 	IFS=$ifs
@@ -73,10 +76,12 @@ closure='
 	$1 == "k" || $1 == "r" { for (i = 2; i <= NF; i++) marked[$i] = 1 }
 	$1 == "s" { for (i = 2; i <= NF; i++) session[$i] = 1 }
 	$1 == "j" { jobs = 1 }
-	$1 ~ /^[wje]$/ { seen = 1; if ($1 != "e" || mode != "end") { helper[$2] = 1; h = h " " $2 } }
+	$1 ~ /^[wje]$/ { ours[$2] = 1; if ($1 != "e" || mode != "end") { helper[$2] = 1; h = h " " $2 } }
+	$1 == "x" { unread = 1 }
 	$1 == "p" { pid[++n] = $2; up[$2] = $3; group[$2] = $4; in_[$2] = $5; state[$2] = $6; start[$2] = $7 }
 	END {
-		if (!seen || !(me in up)) exit 1
+		for (p in ours) if (p in up) seen = 1
+		if (!seen || unread) exit 1
 		if (born ~ /^[0-9]/ && (c in start) && start[c] != born) { c = ""; other = 1 }
 		if (c != "") marked[c] = session[c] = 1
 		do {

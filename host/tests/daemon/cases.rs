@@ -260,7 +260,7 @@ fn inside_a_run_nothing_is_started() {
 
 fn only_listed_environment_crosses() {
     let world = World::new();
-    let text = "[backends.claude]\nenabled = false\n[backends.codex]\nenabled = false\n[backends.exec.grants]\nenv = ['LISTED', 'UNSET']\nsecrets = { t = { env = 'TOKEN' } }\n";
+    let text = "[backends.claude]\nenabled = false\n[backends.codex]\nenabled = false\n[backends.ssh]\nenabled = false\n[backends.exec.grants]\nenv = ['LISTED', 'UNSET']\nsecrets = { t = { env = 'TOKEN' } }\n";
     let file = world.config("falconer.toml", text);
     let mut command = world.mcp();
     command.arg("--config").arg(&file).envs([("LISTED", "one"), ("TOKEN", "canary"), ("OTHER", "two"), ("PATH", "/nowhere")]);

@@ -87,6 +87,8 @@ fn it_outlives_the_host() {
     let Some(stage) = Stage::usual("a detached command and a killed host") else { return };
     let run = stage.client.spawn(detached(COUNTS));
     more(&stage.client, &run);
+    // The client's own directory is a part of the run, and nothing that it asked for.
+    assert_eq!(stage.client.call("get_run", json!({ "run_id": run }))["cwd"], stage.host.work().to_str().unwrap());
     stage.host.crash();
     let client = stage.host.client();
     more(&client, &run);

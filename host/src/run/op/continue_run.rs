@@ -219,7 +219,9 @@ fn carried(row: &RunRow, message: Message, fork: bool, request_key: Option<Strin
     request.fork = fork.then_some(true);
     request.name = None;
     request.request_key = request_key;
-    request.cwd.clone_from(&row.cwd);
+    if row.target.is_none() {
+        request.cwd.clone_from(&row.cwd);
+    }
     Ok(request)
 }
 

@@ -74,7 +74,10 @@ impl Manager {
         let (message, inputs) = self.message_again(row, &request)?;
         let session = self.session(row.session).ok_or_else(|| Fault::new(code::INTERNAL, "its session is gone"))?;
         let prior = self.prior_again(&request)?;
-        request.cwd.clone_from(&row.cwd);
+        // At a target it is the client's own, which is given below; nobody asked for it.
+        if row.target.is_none() {
+            request.cwd.clone_from(&row.cwd);
+        }
         request.target.clone_from(&row.target);
         (request.prompt, request.message) = (None, None);
         (request.targets, request.target_tag, request.name) = (None, None, None);

@@ -102,13 +102,14 @@ fn each_word_begins_a_new_dead_man_s_sleep() {
 fn without_the_wrapper_it_ends_too() {
     World::everywhere(|world| {
         for name in ["KILL", "TERM", "HUP", "PIPE"] {
-            let mut link = world.run("exec env -i \"$(command -v sleep)\" 3000");
+            // Also what is in a session of its own.
+            let mut link = world.run("setsid sleep 2997 & exec env -i \"$(command -v sleep)\" 3000");
             let pid = link.begun();
+            until("the other one", || world.alive().iter().filter(|(_, words)| words == "sleep 2997 ").count() == 1);
             signal(link.wrapper(), name);
             // The link of a wrapper that is gone is closed by the server; a heartbeat shows it, too.
             if name == "KILL" {
-                let wrapper = link.wrapper();
-                until("the wrapper ends", || !lives(wrapper));
+                link.wait();
                 link.say(b".\n")
             } else {
                 link.hang_up()

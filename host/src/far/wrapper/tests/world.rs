@@ -368,6 +368,11 @@ impl Link {
         self.input = None;
     }
 
+    /// Until the wrapper has ended, and is gone for whoever looks for it.
+    pub fn wait(&mut self) {
+        self.child.wait().unwrap();
+    }
+
     pub fn kill(&mut self) {
         self.child.kill().unwrap();
     }
