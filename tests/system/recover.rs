@@ -135,7 +135,9 @@ fn runs_go_on_through_thirty_crashes() {
     let following = client.spawn(follow(&host, "true"));
     let lost = client.spawn(host.hostile(json!({ "mode": "idle" })));
     let far = Far::begin(&host);
+    // What has told nothing yet has no checkpoint either.
     ticked(&client, &counting, 1);
+    client.event(&following, "output", |event| event["type"] == "command_output");
     client.until_status(&lost, "running");
     drop(client);
     let seed = u64::from(std::process::id());
