@@ -23,9 +23,13 @@ use crate::processes::{listening_below, with_environment};
 const FOLLOW: &str = "exec tail -c +{at} -f far";
 
 /// No limit of the host is met because the machine is busy.
-fn host() -> Host {
+fn patient() -> String {
     let patient = USUAL.replace("ask = \"500 ms\"", "ask = \"60 s\"\nprove = \"60 s\"").replace("call = \"1 s\"", "call = \"60 s\"");
-    Host::with(&patient.replace("call_cpu = \"500 ms\"", "call_cpu = \"60 s\""))
+    patient.replace("call_cpu = \"500 ms\"", "call_cpu = \"60 s\"")
+}
+
+fn host() -> Host {
+    Host::with(&patient())
 }
 
 fn count(host: &Host, config: Value) -> Value {
@@ -236,6 +240,22 @@ fn a_host_whose_directory_goes_leaves_nothing() {
     assert!(daemon.wait().unwrap().success());
     assert_eq!(with_environment(&format!("FALCONER_RUN_ID={run}")), []);
     assert!(host.work().join("ended").exists(), "it was asked to end");
+}
+
+#[test]
+fn what_goes_on_has_its_place() {
+    let host = Host::with(&patient().replace("runs = 500\ncall_cpu", "runs = 1\ncall_cpu"));
+    let client = host.client();
+    let run = client.spawn(count(&host, json!({})));
+    ticked(&client, &run, 1);
+    host.crash();
+    let client = host.client();
+    client.event(&run, "its next life", |event| event["data"]["code"] == "recovered");
+    let next = client.spawn(count(&host, json!({})));
+    ticked(&client, &run, ticks(&client.events(&run)) + 3);
+    assert_eq!(client.get(&next)["status"], "queued");
+    assert_eq!(client.cancel(&run)["status"], "cancelled");
+    client.until_status(&next, "running");
 }
 
 #[test]

@@ -25,8 +25,7 @@ fn targets_are_listed_by_name_and_tag_and_nothing_leads_to_them() {
     let host = Host::with(&format!("{USUAL}{TARGETS}"));
     let client = host.client();
     let all = client.call("list_targets", json!({}));
-    let view =
-        |name: &str, tags: Value, description: Value| json!({ "name": name, "tags": tags, "description": description, "backends": [] });
+    let view = |name: &str, tags: Value, description: Value| json!({ "name": name, "tags": tags, "description": description, "backends": ["ssh"] });
     let web = view("web-2.example.org", json!(["web", "eu"]), json!("the second"));
     assert_eq!(all["targets"], json!([view("db", json!([]), Value::Null), web]));
     assert_eq!(client.call("list_targets", json!({ "tag": "eu" }))["targets"], json!([web]));

@@ -71,7 +71,7 @@ look_through() {
 }
 
 # An id that was written down long ago may be another process' by now. Of a process whose first thread has ended, others may
-# live. The wrapper's own carry no mark of the run, and are in no session of it.
+# live. The wrapper's own carry no mark of the run, are in no session of its command and below none of its processes.
 closure='
 	$1 == "k" || $1 == "r" { for (i = 2; i <= NF; i++) marked[$i] = 1 }
 	$1 == "s" { for (i = 2; i <= NF; i++) session[$i] = 1 }
@@ -90,7 +90,7 @@ closure='
 				p = pid[i]
 				if ((p in member) || state[p] ~ /^[ZX][01]$/ || p == me || p + 0 < 2) continue
 				if (!(p in marked) && !(up[p] in member) && !(in_[p] in session) && !(mode == "end" && (up[p] in helper))) continue
-				if ((p in helper) && !(p in marked) && in_[p] != c) continue
+				if ((p in helper) && !(p in marked) && in_[p] != c && !(up[p] in member)) continue
 				member[p] = more = 1
 				m = m " " p
 				if (in_[p] == own || in_[p] + 0 < 2) continue
@@ -178,7 +178,7 @@ lost() {
 # parent's traps, and loses what comes in that moment. (mksh reads on when it hears USR1.) What a sleeper that was woken too late
 # has begun is gone on with.
 watch() {
-	trap 'kill -USR2 $old $!; wait $old $!; exit' TERM
+	trap 'trap "" TERM; kill -USR2 $old $!; wait $old $!; exit' TERM
 	trap : PIPE
 	old=
 	while :; do
@@ -200,7 +200,10 @@ watch() {
 		alive || break
 		case $script in
 		T)
+			# Before it has become the command, it is a shell, which may forget what it heard.
+			t=0
 			look
+			while case $helpers in *" $c "*) [ $t -lt 20 ] ;; *) false ;; esac; do nap; look; done
 			if [ "$members" != ' ' ]; then
 				kill -TERM $members
 				kill -CONT $members
@@ -228,6 +231,15 @@ wake() {
 		lost
 		exit
 	}
+}
+
+# Until the guard is gone. It is told again and again: a shell that is on its way into a read hears nothing before something comes.
+dismiss() {
+	t=0
+	while kill -TERM $guard; do
+		t=$((t + 1))
+		if [ $t -lt 30 ]; then sleep 0; else sleep .1 || sleep 1; fi
+	done
 }
 
 # Becomes the command. It tells its id before anything of the command can be heard.
@@ -307,7 +319,7 @@ follow() {
 	[ "$2" = 0 ] || dd bs=1 skip="$2" count=0 <&5
 	watch </dev/null &
 	guard=$!
-	trap 'kill -TERM $guard; wait $guard; kill -KILL $!; exit' TERM HUP
+	trap 'dismiss; kill -KILL $!; exit' TERM HUP
 	tick=0
 	while :; do
 		[ ! -f "$job/status" ] || over=1
@@ -358,8 +370,7 @@ run)
 	execute "$@"
 	read -r c <&4
 	sweep 1
-	kill -TERM $guard
-	wait $guard
+	dismiss
 	say end exited "$code $left $killed $looked"
 	;;
 detach)

@@ -105,6 +105,17 @@ impl Places {
         Asking { places: self.clone(), number, told }
     }
 
+    /// The places of a run that is at work already, were there more of them than there may be: it waits for nobody, and others
+    /// wait for it.
+    #[must_use]
+    pub fn take(&self, run: RunId, wants: Vec<Want>) -> Held {
+        let mut state = self.state();
+        for want in &wants {
+            state.taken.entry(want.place.clone()).or_default().insert(run);
+        }
+        Held { places: self.clone(), run, wants }
+    }
+
     /// A place of which all are held by these runs, if one of the wanted is such.
     #[must_use]
     pub fn all_held_by(&self, wants: &[Want], runs: &[RunId]) -> Option<Place> {
@@ -285,6 +296,18 @@ mod tests {
         assert!(now(&mut late).is_none());
         drop(both);
         assert!(now(&mut late).is_some());
+    }
+
+    #[test]
+    fn who_is_at_work_already_waits_for_nobody_and_others_wait() {
+        let places = Places::default();
+        let held: Vec<Held> = (0..2).map(|_| places.take(RunId::random(), vec![rule(1)])).collect();
+        let mut next = places.ask(RunId::random(), vec![rule(1)]);
+        for held in held {
+            assert!(now(&mut next).is_none());
+            drop(held);
+        }
+        assert!(now(&mut next).is_some());
     }
 
     #[test]

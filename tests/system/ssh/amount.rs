@@ -113,7 +113,6 @@ fn a_large_file_is_read_there() {
     let sum = sum.split(' ').next().unwrap();
     let with_file = |config: Value| {
         let mut request = request(config);
-        request["cwd"] = json!(stage.host.work());
         request["message"] = json!({ "parts": [{ "type": "file", "uri": format!("file://{}", file.display()) }] });
         request
     };

@@ -86,11 +86,11 @@ impl Sshd {
         until("the far end to be empty", || self.processes().is_empty().then_some(()));
     }
 
-    /// Waits for a process that has this as one of its arguments.
+    /// Waits for a process that has this as its first argument: not for those that only lead to it, such as `env -i sleep N`.
     #[track_caller]
     pub fn until_runs(&self, argument: &str) -> Process {
         until(&format!("{argument} at the far end"), || {
-            self.processes().into_iter().find(|process| process.arguments.iter().any(|is| is == argument))
+            self.processes().into_iter().find(|process| process.arguments.get(1).is_some_and(|is| is == argument))
         })
     }
 }

@@ -407,9 +407,8 @@ impl Manager {
         }
         // A child takes no place of the host: its parent, which has one, may be waiting for it. Those of a target it takes.
         let here = (live.depth == 0).then(|| self.wants(&backend.name, limits.runs)).into_iter().flatten();
-        // What is taken up again is at work already: it waits for nobody's place, and is neither counted.
-        let wants = if resumed.is_some() { Vec::new() } else { here.chain(held_by.wants()).collect() };
-        let turn = self.turn(live.id, session.id, wants, gate).await;
+        let wants = here.chain(held_by.wants()).collect();
+        let turn = self.turn(live.id, session.id, wants, gate, resumed.is_some()).await;
         let far = job.target.as_ref().map(|target| -> Arc<dyn FarEnd> {
             let (policy, backend, target) = (self.policy().clone(), backend.name.clone(), target.name.clone());
             let way = Arc::new(Remote::new(live.id, &backend, &target, policy.clone(), log.clone(), job.life > 1));
@@ -450,8 +449,9 @@ impl Manager {
         });
     }
 
-    /// What a run waits for. It is polled once here, so that runs stand in line in the order in which they were taken.
-    async fn turn(&self, run: RunId, session: SessionId, wants: Vec<Want>, gate: Option<Arc<Gate>>) -> Turn {
+    /// What a run waits for. It is polled once here, so that runs stand in line in the order in which they were taken. One that
+    /// is taken up again is at work already: it has its places.
+    async fn turn(&self, run: RunId, session: SessionId, wants: Vec<Want>, gate: Option<Arc<Gate>>, at_work: bool) -> Turn {
         let line = self.line(session);
         let manager = self.clone();
         let mut turn: Turn = Box::pin(async move {
@@ -464,7 +464,10 @@ impl Manager {
                 Some(gate) => gate.place().acquire_owned().await.ok(),
                 None => None,
             };
-            let held = manager.inner.places.ask(run, wants).await;
+            let held = match at_work {
+                true => Some(manager.inner.places.take(run, wants)),
+                false => manager.inner.places.ask(run, wants).await,
+            };
             // Whoever waited did so for a run that may have ended without a proof.
             if waited {
                 manager.reopen(session).await?;
