@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::task::Poll;
 
 use rustix::io::{Errno, read, write};
+use rustix::pipe::fcntl_setpipe_size;
 use tokio::io::Interest;
 use tokio::io::unix::{AsyncFd, AsyncFdReadyGuard};
 use tokio::runtime::Handle;
@@ -19,12 +20,17 @@ use super::redact::Stream;
 use crate::contract::falconer::backend::types::{IoError, Received};
 use crate::tree::register;
 
+/// What the pipe of a flood holds, in bytes; others hold 64 KiB (pipe(7)).
+const WIDE: usize = 512 << 10;
+
 /// Where a child's output is read.
 pub struct Reader {
     /// None: the end was reached.
     fd: Option<AsyncFd<Arc<OwnedFd>>>,
     bell: Bell,
     redaction: Stream,
+    /// The pipe was filled once.
+    is_wide: bool,
     /// Redacted, not yet given out.
     ready: Vec<u8>,
 }
@@ -37,7 +43,7 @@ impl Reader {
         if bell.arm(|context| fd.poll_read_ready(context)).is_ready() {
             bell.ring();
         }
-        Ok(Self { fd: Some(fd), bell, redaction, ready: Vec::new() })
+        Ok(Self { fd: Some(fd), bell, redaction, is_wide: false, ready: Vec::new() })
     }
 
     /// At most `max` bytes, and never more than 64 KiB; arms when there are none yet.
@@ -54,7 +60,13 @@ impl Reader {
             }
             let Some(fd) = &self.fd else { return Received::End };
             match next(fd, &self.bell, max) {
-                Next::Bytes(bytes) => self.ready = self.redaction.push(bytes),
+                Next::Bytes(bytes) => {
+                    if bytes.len() == limits::READ && !std::mem::replace(&mut self.is_wide, true) {
+                        // A flood: its writer need not stop for each read. What the system refuses is done without.
+                        let _ = fcntl_setpipe_size(fd.get_ref(), WIDE);
+                    }
+                    self.ready = self.redaction.push(bytes);
+                }
                 Next::NotYet => return Received::NotYet,
                 Next::End => {
                     self.fd = None;

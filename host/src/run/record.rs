@@ -154,8 +154,11 @@ impl Record {
     /// Errors: `output_exceeded` when the run's quota is used up, `ledger_failed` when an artifact cannot be written.
     pub async fn event(&mut self, kind: EventType, mut data: Value) -> Result<(), Fault> {
         inert::inert_value(&mut data);
-        let whole = data.to_string();
-        if whole.len() <= MAX_INLINE {
+        // What is too large anyway is not written out to be measured.
+        let is_large = |value: &Value| value.as_str().is_some_and(|text| text.len() > MAX_INLINE);
+        let large = data.as_object().is_some_and(|map| map.values().any(is_large));
+        let whole = if large { None } else { Some(data.to_string()).filter(|whole| whole.len() <= MAX_INLINE) };
+        if let Some(whole) = whole {
             self.charge(whole.len() as u64)?;
             self.note(kind, &data)?;
             self.push(kind, whole);

@@ -9,7 +9,7 @@ use super::bookmark::MAX_CHECKPOINT;
 use super::event::{Closed, EventType};
 use super::receipt::Cause;
 use super::supervisor::Supervisor;
-use super::translate::Meaning;
+use super::translate::{Meaning, Translator};
 use crate::clock::Millis;
 use crate::contract::falconer::backend::types as wit;
 use crate::fault::{Fault, code};
@@ -33,7 +33,8 @@ impl Supervisor {
             ));
         }
         let count = step.events.len();
-        for event in step.events {
+        let events = Translator::join(step.events).map_err(|fault| (Cause::Component, fault))?;
+        for event in events {
             if let wit::Event::CommandOutput(chunk) = &event
                 && !self.record.is_open(EventType::CommandOutput, &chunk.id)
             {

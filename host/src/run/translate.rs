@@ -24,6 +24,8 @@ const MAX_JSON: usize = 1024 * 1024;
 const MAX_TEXT: usize = 8 * 1024 * 1024;
 /// One piece of output.
 const MAX_CHUNK: usize = 64 * 1024;
+/// What full pieces of output are made of one event.
+const MAX_JOINED: usize = 512 * 1024;
 /// Items of a list.
 const MAX_LIST: usize = 4096;
 
@@ -241,11 +243,29 @@ impl Translator {
             .collect();
     }
 
+    /// Tells full pieces of a stream together with what follows them: in a flood each event costs more than its bytes.
+    ///
+    /// Errors: `value_too_large` for a piece that is larger than one may be.
+    pub(super) fn join(events: Vec<wit::Event>) -> Result<Vec<wit::Event>, Fault> {
+        let mut joined: Vec<wit::Event> = Vec::with_capacity(events.len());
+        for event in events {
+            let wit::Event::CommandOutput(next) = event else {
+                joined.push(event);
+                continue;
+            };
+            if next.bytes.len() > MAX_CHUNK {
+                return Err(too_large("a piece of output", next.bytes.len(), MAX_CHUNK));
+            }
+            match joined.last_mut() {
+                Some(wit::Event::CommandOutput(last)) if goes_on(last, &next) => last.bytes.extend(next.bytes),
+                _ => joined.push(wit::Event::CommandOutput(next)),
+            }
+        }
+        Ok(joined)
+    }
+
     /// A piece of output as text. A character that the pieces cut in two is given whole with the later piece.
     fn output(&mut self, chunk: wit::CommandChunk) -> Result<Vec<Meaning>, Fault> {
-        if chunk.bytes.len() > MAX_CHUNK {
-            return Err(too_large("a piece of output", chunk.bytes.len(), MAX_CHUNK));
-        }
         let id = name("command id", chunk.id)?;
         let stream = match chunk.kind {
             wit::OutputKind::Stdout => "stdout",
@@ -295,6 +315,13 @@ impl Translator {
             })
             .collect()
     }
+}
+
+/// Whether a piece, or what was made of several, was cut for its size alone, and this one is the next of its stream.
+fn goes_on(last: &wit::CommandChunk, next: &wit::CommandChunk) -> bool {
+    let full = !last.bytes.is_empty() && last.bytes.len().is_multiple_of(MAX_CHUNK);
+    let same = last.id == next.id && last.kind == next.kind && last.offset.checked_add(last.bytes.len() as u64) == Some(next.offset);
+    full && same && last.bytes.len() + next.bytes.len() <= MAX_JOINED
 }
 
 fn output_data(id: &str, stream: &str, offset: u64, bytes: Vec<u8>) -> Value {
@@ -465,6 +492,31 @@ mod tests {
     }
 
     #[test]
+    fn full_pieces_are_told_with_what_follows_them() {
+        let full = vec![b'x'; MAX_CHUNK];
+        let at = |pieces: u64| pieces * MAX_CHUNK as u64;
+        let shapes = |events: Vec<wit::Event>| -> Vec<(u64, usize)> {
+            let shape = |event: &wit::Event| match event {
+                wit::Event::CommandOutput(chunk) => (chunk.offset, chunk.bytes.len()),
+                _ => (0, 0),
+            };
+            Translator::join(events).unwrap().iter().map(shape).collect()
+        };
+        assert_eq!(shapes(vec![chunk(0, &full), chunk(at(1), &full), chunk(at(2), b"end")]), [(0, 2 * MAX_CHUNK + 3)]);
+        assert_eq!(shapes(vec![chunk(0, b"a line"), chunk(6, b"another")]), [(0, 6), (6, 7)], "what was cut for a reason stays apart");
+        assert_eq!(shapes(vec![chunk(0, &full), chunk(at(3), b"gap")]), [(0, MAX_CHUNK), (at(3), 3)]);
+        let flood: Vec<wit::Event> = (0..9).map(|piece| chunk(at(piece), &full)).collect();
+        assert_eq!(shapes(flood), [(0, MAX_JOINED), (at(8), MAX_CHUNK)]);
+        let other = wit::Event::CommandOutput(wit::CommandChunk {
+            id: "c".into(),
+            kind: wit::OutputKind::Stderr,
+            offset: at(1),
+            bytes: b"err".to_vec(),
+        });
+        assert_eq!(shapes(vec![chunk(0, &full), other]), [(0, MAX_CHUNK), (at(1), 3)]);
+    }
+
+    #[test]
     fn bytes_that_are_no_text_are_shown_as_such() {
         let mut translator = Translator::default();
         let meanings = translator.translate(chunk(0, b"\xff\xfeok"), std::time::Duration::ZERO).unwrap();
@@ -474,7 +526,7 @@ mod tests {
     #[test]
     fn values_over_their_limit_are_refused() {
         let mut translator = Translator::default();
-        let fault = translator.translate(chunk(0, &vec![0; MAX_CHUNK + 1]), std::time::Duration::ZERO).unwrap_err();
+        let fault = Translator::join(vec![chunk(0, &vec![0; MAX_CHUNK + 1])]).unwrap_err();
         assert_eq!(fault.code, code::VALUE_TOO_LARGE);
         let fault = translator
             .translate(wit::Event::Native(wit::NativeEvent { kind: "x".into(), data: "{".into() }), std::time::Duration::ZERO)
