@@ -272,7 +272,7 @@ fn asked(receipt: &Receipt) -> String {
 fn proof(proof: Option<&Proof>) -> String {
     match proof {
         Some(Proof::NoProcesses) => "proof: the run had no processes".to_owned(),
-        Some(Proof::Empty { by }) => format!("proof: nothing of it lives ({})", by.join(", ")),
+        Some(Proof::Empty { by }) => format!("proof: nothing of it lives on this machine ({})", by.join(", ")),
         Some(Proof::Unverified { reason }) => format!("proof: none; {}", inert(reason)),
         None => "proof: being looked for".to_owned(),
     }
@@ -483,7 +483,7 @@ mod tests {
     fn the_line_of_an_end_has_the_proof_however_long_the_rest_is() {
         let mut made = Receipt::begun("cli", Cause::Requested, Some("enough ".repeat(90)));
         made.proof = Some(Proof::Empty { by: vec!["walk".to_owned(), "scan".to_owned()] });
-        let proof = "[proof: nothing of it lives (walk, scan)]";
+        let proof = "[proof: nothing of it lives on this machine (walk, scan)]";
         let cancelled = numbered(&event(EventType::RunCancelled, json!({ "receipt": made, "result": "long ".repeat(90) })));
         assert!(cancelled.contains("requested, by cli: enough") && cancelled.ends_with(proof), "{cancelled}");
         let failed = json!({ "error": { "code": "timed_out", "message": "long ".repeat(90) }, "receipt": made });

@@ -16,6 +16,7 @@ use super::receipt::{Cause, ComponentEnd, FarEnd, ProcessSeen, Proof, Receipt, R
 use super::record::Record;
 use super::status::{Completion, Ending, State};
 use super::supervisor::{Finish, Supervisor, in_hand, news, sleep_until};
+use super::timing::Rungs;
 use super::translate::{Meaning, from_failure, parsed};
 use crate::backend::Schema;
 use crate::backend::instance::End;
@@ -127,7 +128,7 @@ impl Supervisor {
         }
         self.ending = Some(cause);
         self.turn_away();
-        let (ask, terminate) = self.times(grace);
+        let Rungs { told, ask, terminate } = self.rungs(grace);
         let is_over = last.outcome.is_some() || last.fault.is_some();
         self.live.doom_by(began + if is_over { terminate } else { ask + terminate });
         let asks = !is_over && self.instance.is_some() && !ask.is_zero();
@@ -141,8 +142,9 @@ impl Supervisor {
             self.close_questions(Closed::Cancelled);
         }
         if asks {
-            let until = Instant::now() + ask;
-            self.cancel_due = Some((receipt.reason.clone().unwrap_or_else(|| format!("{cause:?}").to_lowercase()), until));
+            let now = Instant::now();
+            let until = now + ask;
+            self.cancel_due = Some((receipt.reason.clone().unwrap_or_else(|| format!("{cause:?}").to_lowercase()), now + told));
             self.pump(until, Until::Heard, &mut last).await;
         }
         // Where nothing is left to wait for, the announcement and the end are one transaction.
@@ -214,13 +216,8 @@ impl Supervisor {
         }
     }
 
-    /// How long asking and terminating may take; a caller's grace is shared out between them as the configuration does.
-    fn times(&self, grace: Option<Duration>) -> (Duration, Duration) {
-        let (ask, terminate) = (self.stop.ask, self.stop.terminate);
-        let Some(grace) = grace else { return (ask, terminate) };
-        let whole = (ask + terminate).as_secs_f64();
-        let ask = if whole > 0.0 { grace.mul_f64(ask.as_secs_f64() / whole) } else { grace };
-        (ask, grace - ask)
+    fn rungs(&self, grace: Option<Duration>) -> Rungs {
+        Rungs::of(&self.stop, self.far.is_some(), grace)
     }
 
     /// Goes on calling the component until what is waited for has come, the time is over, or the component is gone.
@@ -272,7 +269,7 @@ impl Supervisor {
                 Some(control) = self.ear.recv() => match control {
                     // Whoever asks again may only shorten the time.
                     Control::Stop(StopWish { grace: Some(grace), .. }) | Control::Park(StopWish { grace: Some(grace), .. }) => {
-                        let sooner = Instant::now() + grace;
+                        let sooner = Instant::now() + if self.far.is_some() { self.rungs(Some(grace)).ask } else { grace };
                         self.hurry = Some(self.hurry.map_or(sooner, |hurry| hurry.min(sooner)));
                     }
                     Control::Stop(_) | Control::Park(_) => {}

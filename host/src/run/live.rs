@@ -15,6 +15,8 @@ use super::event::Question;
 use super::receipt::{Cause, Receipt};
 use super::request::{Answer, Timing};
 use super::status::{Completion, Status};
+use super::timing::Rungs;
+use crate::config;
 use crate::contract::falconer::backend::types as wit;
 use crate::fault::{Fault, code};
 use crate::id::RunId;
@@ -128,7 +130,7 @@ pub struct Live {
     view: RwLock<View>,
     children: Mutex<Children>,
     /// Its processes, from its turn on, and how long asking and terminating take where nobody says otherwise.
-    tree: OnceLock<(Tree, Duration)>,
+    tree: OnceLock<(Tree, Patience)>,
     /// It was left to the next host: nothing more comes of it here.
     parked: watch::Sender<bool>,
     /// When its processes are to be dead at the latest; none: it is not being stopped.
@@ -145,6 +147,13 @@ struct Children {
     /// The run ends: nothing more is started from it.
     closed: bool,
     runs: Vec<Weak<Live>>,
+}
+
+/// How long a run's stop may take.
+#[derive(Debug)]
+pub(super) struct Patience {
+    pub(super) stop: config::Stop,
+    pub(super) at_target: bool,
 }
 
 impl Live {
@@ -218,8 +227,8 @@ impl Live {
 
     fn dooming(&self, wish: &StopWish) {
         // Before its turn there is nothing to kill.
-        if let Some((_, usual)) = self.tree.get() {
-            self.doom_by(Instant::now() + wish.grace.unwrap_or(*usual));
+        if let Some((_, Patience { stop, at_target })) = self.tree.get() {
+            self.doom_by(Instant::now() + Rungs::of(stop, *at_target, wish.grace).whole());
         }
     }
 
@@ -250,9 +259,9 @@ impl Live {
         self.doom.subscribe()
     }
 
-    /// Gives it its processes, once. `usual`: how long asking and terminating take.
-    pub(super) fn plant(&self, tree: Tree, usual: Duration) {
-        let _ = self.tree.set((tree, usual));
+    /// Gives it its processes, once.
+    pub(super) fn plant(&self, tree: Tree, patience: Patience) {
+        let _ = self.tree.set((tree, patience));
     }
 
     /// Gives it what it waited for.

@@ -19,7 +19,7 @@ use super::decision::Matter;
 use super::event::{Closed, EventType};
 use super::guard::guard;
 use super::limits::{HeldBy, broken, hold};
-use super::live::{Control, Live, StopWish};
+use super::live::{Control, Live, Patience, StopWish};
 use super::question::{Said, unknown};
 use super::receipt::Cause;
 use super::record::{Quota, Record};
@@ -186,7 +186,7 @@ impl Supervisor {
             assignment;
         let recovers = backend.description.as_ref().is_some_and(|said| said.abilities.contains(wit::Abilities::RECOVER));
         let tree = Tree::new(live.id, assignment.ground);
-        live.plant(tree.clone(), stop.ask + stop.terminate);
+        live.plant(tree.clone(), Patience { stop: stop.clone(), at_target: assignment.far.is_some() });
         let sealed = Sealed::default();
         let inputs = Inputs::of(inputs);
         let (told, hearing) = telling();

@@ -9,7 +9,43 @@ use super::limits::theirs;
 use super::receipt::Cause;
 use super::supervisor::Supervisor;
 use crate::clock::Millis;
+use crate::config::Stop;
 use crate::fault::{Fault, code};
+
+/// The most that a caller's grace makes of the time to ask.
+const MOST_ASKED: Duration = Duration::from_secs(30);
+
+/// How long the first rungs of a stop take.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Rungs {
+    /// What the backend is told that it may take.
+    pub(super) told: Duration,
+    /// How long it is heard.
+    pub(super) ask: Duration,
+    /// How long what it left may take to hear TERM.
+    pub(super) terminate: Duration,
+}
+
+impl Rungs {
+    /// A caller's grace is shared out as the configuration does. At a target it is what the command there is given, which is half of
+    /// what the backend is told; its proof is waited for as long as ever.
+    pub(super) fn of(stop: &Stop, at_target: bool, grace: Option<Duration>) -> Self {
+        let Stop { ask, terminate, .. } = *stop;
+        let Some(grace) = grace else { return Self { told: ask, ask, terminate } };
+        if at_target {
+            let told = (grace * 2).min(MOST_ASKED);
+            return Self { told, ask: told.max(ask), terminate };
+        }
+        let whole = (ask + terminate).as_secs_f64();
+        let ask = if whole > 0.0 { grace.mul_f64(ask.as_secs_f64() / whole) } else { grace };
+        Self { told: ask, ask, terminate: grace - ask }
+    }
+
+    /// Until what is left is killed.
+    pub(super) fn whole(&self) -> Duration {
+        self.ask + self.terminate
+    }
+}
 
 impl Supervisor {
     /// When something is due by time alone.
@@ -60,6 +96,28 @@ impl Supervisor {
     /// When the next poll is due by time alone, while no call is in hand.
     pub(super) fn next_poll(&self) -> Option<Instant> {
         if self.poll_due { self.hold_until } else { self.poll_at }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_grace_is_shared_out_and_at_a_target_the_proof_has_its_own_time() {
+        let s = Duration::from_secs_f64;
+        let stop = Stop { ask: s(5.0), terminate: s(5.0), drain: s(1.0), prove: s(5.0) };
+        let rungs = |at_target, grace: Option<f64>| {
+            let Rungs { told, ask, terminate } = Rungs::of(&stop, at_target, grace.map(s));
+            [told, ask, terminate].map(|time| time.as_secs_f64())
+        };
+        assert_eq!(rungs(false, None), [5.0, 5.0, 5.0]);
+        assert_eq!(rungs(true, None), [5.0, 5.0, 5.0]);
+        assert_eq!(rungs(false, Some(0.0)), [0.0, 0.0, 0.0]);
+        assert_eq!(rungs(false, Some(4.0)), [2.0, 2.0, 2.0]);
+        assert_eq!(rungs(true, Some(0.0)), [0.0, 5.0, 5.0]);
+        assert_eq!(rungs(true, Some(10.0)), [20.0, 20.0, 5.0]);
+        assert_eq!(rungs(true, Some(30.0)), [30.0, 30.0, 5.0]);
     }
 }
 

@@ -17,9 +17,10 @@ use crate::config::Config;
 use crate::line::{COMMAND, Line, Offsets};
 use crate::verdict;
 
-/// Of the time that a stop may ask: when TERM is followed by KILL, and when the line is given up for one of its own.
+/// Of the time that a stop may ask: when TERM is followed by KILL; and, of all that there is for the proof, how long after it the
+/// line is given up for one of its own.
 const KILL_AFTER: f64 = 0.5;
-const LOOK_AFTER: f64 = 0.7;
+const LOOK_AFTER: f64 = 0.2;
 /// What is left of it in the end to say what is known.
 const SPARE: Duration = Duration::from_millis(250);
 /// Between TERM and KILL where nobody waits.
@@ -39,6 +40,7 @@ const FORGET: Duration = Duration::from_secs(10);
 pub struct Run {
     config: Config,
     target: String,
+    /// All that there is for a stop and its proof.
     ask: Duration,
     phase: Phase,
     /// Told once, when the command has begun.
@@ -75,7 +77,11 @@ enum Phase {
 #[derive(Debug, Clone, Copy)]
 struct Stop {
     at: Instant,
-    /// KILL was said over the line.
+    /// When TERM is followed by KILL.
+    kill: Instant,
+    /// TERM was said over the line.
+    told: bool,
+    /// KILL was.
     killed: bool,
 }
 
@@ -179,17 +185,20 @@ impl Run {
         }
     }
 
-    /// Asks for the end.
+    /// Asks for the end. However short the time that the command is given: the proof has all that the host gives it.
     pub fn cancel(&mut self, within: Duration) {
-        self.ask = within;
-        self.stop = Some(Stop { at: Instant::now(), killed: false });
+        self.ask = self.ask.max(within);
+        let at = Instant::now();
+        let mut stop = Stop { at, kill: at + within.mul_f64(KILL_AFTER), told: false, killed: false };
         if let Phase::On(line) = &mut self.phase {
             if line.has_begun() {
                 line.say(far::TERMINATE);
+                stop.told = true;
             } else {
                 line.hang_up();
             }
         }
+        self.stop = Some(stop);
     }
 
     fn checkpoint(&self) -> Checkpoint {
@@ -269,7 +278,7 @@ impl Run {
     /// Goes on with a stop over the line; when there is something to do next. An error: the line is to be given up.
     fn hurry(&mut self, line: &mut Line) -> Result<Option<Instant>, ()> {
         let Some(stop) = &mut self.stop else { return Ok(None) };
-        let (kill, look) = (stop.at + self.ask.mul_f64(KILL_AFTER), stop.at + self.ask.mul_f64(LOOK_AFTER));
+        let (kill, look) = (stop.kill, stop.kill + self.ask.mul_f64(LOOK_AFTER));
         let now = Instant::now();
         if now >= look {
             return Err(());
@@ -437,8 +446,12 @@ impl Run {
             self.phase = Phase::Ending { line: None, at, wait, until, why };
             return Then::Wait(Some(at));
         }
-        // In a hurry there is no grace: TERM was said over the line, or there is none.
-        let grace_s = if self.stop.is_some() { 0 } else { GRACE_S };
+        // What has heard TERM over its line gets no second grace.
+        let grace_s = match self.stop {
+            None => GRACE_S,
+            Some(stop) if stop.told => 0,
+            Some(stop) => u32::try_from(stop.kill.saturating_duration_since(now).as_secs()).unwrap_or(0),
+        };
         match self.open(FarAction::End(FarEnd { grace_s })) {
             Ok(line) => {
                 self.phase = Phase::Ending { line: Some(Box::new(line)), at, wait, until, why };

@@ -31,6 +31,25 @@ fn whatever_it_is_ends() {
 }
 
 #[test]
+fn a_grace_is_the_command_s_and_the_proof_has_its_own_time() {
+    let Some(stage) = Stage::usual("a grace over ssh") else { return };
+    for detach in [false, true] {
+        let run = stage.begun(json!({ "shell": "trap '' TERM HUP; echo up; while :; do sleep 1; done", "detach": detach }));
+        stage.until_said(&run, "up");
+        let answer = stage.client.call("cancel_run", json!({ "run_id": run, "grace_ms": 0 }));
+        assert_eq!((&answer["status"], &answer["receipt"]["far_end"]["state"]), (&json!("cancelled"), &json!("confirmed")), "{answer:#}");
+        stage.ended_as(&run, "cancelled");
+        // What needs some seconds has them.
+        let run =
+            stage.begun(json!({ "shell": "trap 'sleep 2; echo tidy; exit' TERM; echo up; while :; do sleep 1; done", "detach": detach }));
+        stage.until_said(&run, "up");
+        let answer = stage.client.call("cancel_run", json!({ "run_id": run, "grace_ms": 14_000 }));
+        assert_eq!(answer["status"], "cancelled", "{answer:#}");
+        assert!(stage.all(&stage.client.call("get_run", json!({ "run_id": run })), "stdout").ends_with("tidy\n"));
+    }
+}
+
+#[test]
 fn a_writer_without_end_ends() {
     let Some(stage) = Stage::usual("the stop of a flood over ssh") else { return };
     let run = stage.begun(json!({ "shell": "yes 0123456789012345678901234567890123456789" }));
