@@ -20,6 +20,17 @@ fn run_follows_to_the_end_and_ends_as_the_run_does() {
         assert!(ended.err.contains("run_"), "{ended:?}");
         assert!(!ended.out.contains('\u{1b}') && !ended.err.contains('\u{1b}'), "plain where nobody looks: {ended:?}");
     }
+    // Also what is too large for an event, with characters of several bytes.
+    let ended = host.run(&[
+        "run",
+        "exec",
+        "--",
+        "sh",
+        "-c",
+        "i=0; while [ $i -lt 20000 ]; do echo \"$i äöü€\"; i=$((i+1)); done; head -c 3000000 /dev/zero | tr '\\0' x",
+    ]);
+    let expected: String = (0..20_000).map(|i| format!("{i} äöü€\n")).collect::<String>() + &"x".repeat(3_000_000);
+    assert!(ended.code == Some(0) && ended.out.trim_end() == expected, "{} of {} bytes", ended.out.len(), expected.len());
     let ended = host.run(&["--json", "run", "exec", "--", "sh", "-c", "echo one"]);
     let events = lines(&ended.well());
     let first = events.iter().find(|line| line["type"] == "run_started");

@@ -9,10 +9,10 @@ use super::client::Client;
 use super::exit::Exit;
 use super::show::{self, Screen};
 use crate::fault::{Fault, code};
-use crate::run::event::Question;
-use crate::run::request::{CancelRequest, PollRequest};
+use crate::run::event::{Event, EventType, Question};
+use crate::run::request::{ArtifactRequest, CancelRequest, PollRequest};
 use crate::run::status::Status;
-use crate::run::view::{Cancelled, EventPage, RunView};
+use crate::run::view::{Cancelled, EventPage, RunView, Slice};
 
 /// How long one poll waits at the host.
 const POLL_MS: u64 = 30_000;
@@ -20,6 +20,9 @@ const POLL_MS: u64 = 30_000;
 const POLL_EVENTS: u32 = 1_000;
 /// Characters of one poll.
 const POLL_CHARS: u32 = 400_000;
+/// Bytes of one piece of an output that is too large for an event, and the field that it is in.
+const SLICE: u32 = 256 << 10;
+const TEXT: &str = "/text";
 /// How often the progress line is drawn.
 pub(super) const TICK: Duration = Duration::from_millis(500);
 
@@ -69,7 +72,7 @@ pub async fn follow(client: &Client, run: &str, after: u64, screen: &mut Screen,
             }
         };
         let Some(page) = page else { return stop(client, run, after, screen, interrupts).await };
-        after = shown(&page, screen)?;
+        after = shown(client, run, &page, screen).await?;
         if page.ended && !page.has_more {
             return finish(client, run, screen).await;
         }
@@ -79,11 +82,30 @@ pub async fn follow(client: &Client, run: &str, after: u64, screen: &mut Screen,
     }
 }
 
-fn shown(page: &EventPage, screen: &mut Screen) -> Result<u64, Fault> {
+async fn shown(client: &Client, run: &str, page: &EventPage, screen: &mut Screen) -> Result<u64, Fault> {
     for event in &page.events {
-        screen.event(event).map_err(|error| closed(&error))?;
+        let is_cut = event.data["artifacts"].as_array().is_some_and(|parts| parts.iter().any(|part| part["pointer"] == TEXT));
+        if event.kind == EventType::CommandOutput && is_cut && !screen.is_json() {
+            in_full(client, run, event, screen).await?;
+        } else {
+            told(screen.event(event))?;
+        }
     }
     Ok(page.next_after_seq)
+}
+
+/// Output that is too large for an event, by pieces.
+async fn in_full(client: &Client, run: &str, event: &Event, screen: &mut Screen) -> Result<(), Fault> {
+    let mut next = Some(0);
+    while let Some(offset) = next {
+        let request = ArtifactRequest { run_id: run.to_owned(), seq: event.seq, pointer: TEXT.to_owned(), offset, limit: Some(SLICE) };
+        let slice: Slice = client.call("get_event_artifact", &request).await?;
+        let mut piece = event.clone();
+        piece.data["text"] = slice.content.into();
+        told(screen.event(&piece))?;
+        next = slice.next_offset;
+    }
+    Ok(())
 }
 
 async fn stop(client: &Client, run: &str, after: u64, screen: &mut Screen, interrupts: &mut Interrupts) -> Result<Exit, Fault> {
@@ -109,7 +131,7 @@ pub(super) async fn whole(client: &Client, run: &str, mut after: u64, screen: &m
     loop {
         let request = PollRequest { run_id: run.to_owned(), after_seq: after, max_chars: Some(POLL_CHARS), ..PollRequest::default() };
         let page: EventPage = client.call("poll_events", &request).await?;
-        after = shown(&page, screen)?;
+        after = shown(client, run, &page, screen).await?;
         if !page.has_more {
             return Ok(());
         }

@@ -68,6 +68,12 @@ impl Screen {
         self.progress
     }
 
+    /// Whether events are shown as they are.
+    #[must_use]
+    pub const fn is_json(&self) -> bool {
+        self.json
+    }
+
     /// Shows one event.
     pub fn event(&mut self, event: &Event) -> io::Result<()> {
         self.events += 1;
