@@ -30,7 +30,10 @@ pub fn remote(table: &mut Table) {
     let mut wire = Wire::ready(host.command(&["mcp"]));
     let bare = Bare::to(&sshd);
     first_output(table, &mut wire, &bare);
-    transfer(table, &mut wire, &bare, &host, &sshd);
+    let text = format!("yes 'a line of output as programs say them, of usual length' | head -c {BYTES}");
+    transfer(table, &mut wire, &bare, &host, &sshd, ("100 MB of text", &text));
+    // Each of which is shown as a sign of three bytes.
+    transfer(table, &mut wire, &bare, &host, &sshd, ("100 MB of NUL", &format!("head -c {BYTES} /dev/zero")));
     sharing(table, &sshd);
 }
 
@@ -116,14 +119,13 @@ fn spoken_bare(bare: &Bare) -> Duration {
     took
 }
 
-fn transfer(table: &mut Table, wire: &mut Wire, bare: &Bare, host: &Host, sshd: &Sshd) {
-    let line = format!("head -c {BYTES} /dev/zero");
+fn transfer(table: &mut Table, wire: &mut Wire, bare: &Bare, host: &Host, sshd: &Sshd, (what, line): (&str, &str)) {
     let (mut ours, mut theirs) = (Vec::new(), Vec::new());
     let resident = |host: &Host| host.daemon().and_then(|daemon| daemon.memory("VmRSS")).unwrap_or(0);
     let mut before = 0;
     for round in 0..=TRANSFERS {
         let begin = Instant::now();
-        let run = wire.call("spawn_run", &request(&line))["run_id"].clone();
+        let run = wire.call("spawn_run", &request(line))["run_id"].clone();
         let view = loop {
             let ended = wire.call("wait_runs", &json!({ "run_ids": [run], "wait_ms": 40_000 }));
             if ended["runs"][0]["status"] != "running" && ended["runs"][0]["status"] != "starting" {
@@ -133,7 +135,7 @@ fn transfer(table: &mut Table, wire: &mut Wire, bare: &Bare, host: &Host, sshd: 
         let took = begin.elapsed();
         assert_eq!(view["runs"][0]["status"], "completed", "{view}\n{}", sshd.log());
         let begin = Instant::now();
-        let mut child = bare.command(&line).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+        let mut child = bare.command(line).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
         let got = std::io::copy(&mut child.stdout.take().unwrap(), &mut std::io::sink()).unwrap();
         child.wait().unwrap();
         assert_eq!(got, BYTES);
@@ -147,12 +149,18 @@ fn transfer(table: &mut Table, wire: &mut Wire, bare: &Bare, host: &Host, sshd: 
     let after = resident(host);
     let (ours, theirs) = (Samples::new(ours), Samples::new(theirs));
     table.row(
-        "100 MB over ssh, `spawn_run` to the end",
+        &format!("{what} over ssh, `spawn_run` to the end"),
         &ours,
         "1.5 times bare",
         format!("bare ssh {theirs}"),
         ratio(ours.p50(), theirs.p50()),
     );
     let mib = |bytes: u64| format!("{:.1} MiB", bytes as f64 / f64::from(1 << 20));
-    table.row("the daemon's memory after 100 MB; after 600 MB", format!("{}; {}", mib(before), mib(after)), "flat", "", "");
+    table.row(
+        &format!("the daemon's memory after {what}; after six times that"),
+        format!("{}; {}", mib(before), mib(after)),
+        "flat",
+        "",
+        "",
+    );
 }
