@@ -99,6 +99,12 @@ impl Supervisor {
     }
 }
 
+/// The tokio instant of a wall-clock time.
+fn when(at: Millis) -> Instant {
+    let left = u64::try_from(at.0 - Millis::now().0).unwrap_or(0);
+    Instant::now() + Duration::from_millis(left)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -119,10 +125,4 @@ mod tests {
         assert_eq!(rungs(true, Some(10.0)), [20.0, 20.0, 5.0]);
         assert_eq!(rungs(true, Some(30.0)), [30.0, 30.0, 5.0]);
     }
-}
-
-/// The tokio instant of a wall-clock time.
-fn when(at: Millis) -> Instant {
-    let left = u64::try_from(at.0 - Millis::now().0).unwrap_or(0);
-    Instant::now() + Duration::from_millis(left)
 }
