@@ -69,6 +69,23 @@ pub struct RunUpdate {
     pub state: Option<String>,
 }
 
+impl RunUpdate {
+    /// That nothing changes.
+    #[must_use]
+    pub fn of(row: &RunRow) -> Self {
+        Self {
+            id: row.id,
+            life: row.life,
+            status: row.status.clone(),
+            started_at: row.started_at,
+            ended_at: row.ended_at,
+            last_seq: row.last_seq,
+            summary: row.summary.clone(),
+            state: None,
+        }
+    }
+}
+
 /// An event.
 #[derive(Debug, Clone, PartialEq)]
 pub struct EventRow {

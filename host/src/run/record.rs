@@ -82,16 +82,7 @@ impl Record {
     #[must_use]
     pub fn new(live: Arc<Live>, ledger: Ledger, artifacts: Artifacts, quota: Quota) -> Self {
         let View { row, outline, .. } = live.view();
-        let update = RunUpdate {
-            id: row.id,
-            life: row.life,
-            status: row.status.clone(),
-            started_at: row.started_at,
-            ended_at: row.ended_at,
-            last_seq: row.last_seq,
-            summary: row.summary.clone(),
-            state: None,
-        };
+        let update = RunUpdate::of(&row);
         Self {
             live,
             ledger,

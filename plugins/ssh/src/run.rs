@@ -4,13 +4,13 @@
 //! far end to end it and looks whether anything is left; what nobody answers for is `lost`. A detached command outlives lines: the
 //! run takes a new one from the byte where it was. A stop asks over the line that there is, then over one of its own.
 
+mod ending;
+mod outcome;
+
 use std::time::{Duration, Instant};
 
 use falconer_backend::far::{self, Looked, State, Trailer};
-use falconer_backend::{
-    Completion, Event, Events, ExitStatus, Failure, FarAction, FarEnd, FarPlace, FarStart, ItemStatus, Job, Outcome, RemoteProof, Severity,
-    Step,
-};
+use falconer_backend::{Event, Events, Failure, FarAction, FarPlace, FarStart, Job, Outcome, RemoteProof, Severity, Step};
 
 use crate::checkpoint::{Checkpoint, Ended};
 use crate::config::Config;
@@ -409,106 +409,6 @@ impl Run {
         }
     }
 
-    fn ending(&self, until: Instant, why: Failure) -> Phase {
-        Phase::Ending { line: None, at: Instant::now(), wait: FIRST_RETRY, until, why }
-    }
-
-    /// The far end is asked to end what there is of the run, until it answers or the time is over.
-    fn look(&mut self, line: Option<Box<Line>>, at: Instant, wait: Duration, until: Instant, why: Failure, events: &mut Events) -> Then {
-        let now = Instant::now();
-        // A stop that comes meanwhile has its own time.
-        let until = self.stop.map_or(until, |stop| until.min(stop.at + self.ask.saturating_sub(SPARE)));
-        if let Some(mut line) = line {
-            let mut nothing = None;
-            let polled = line.poll(&mut Events::new(), &mut nothing);
-            match line.state() {
-                State::Ended(Trailer::Ended { left, killed, looked }) => {
-                    return self.looked(left, killed, looked == Looked::Proc, why, events);
-                }
-                _ if polled.is_err() || line.is_over() => {
-                    self.tell_trouble(&verdict::of(&line), events);
-                    if now >= until {
-                        return self.unreachable(why);
-                    }
-                    let at = (now + wait).min(until);
-                    self.phase = Phase::Ending { line: None, at, wait: (wait * 2).min(LAST_RETRY), until, why };
-                    return Then::Wait(Some(at));
-                }
-                _ if now >= until => return self.unreachable(why),
-                _ => {
-                    let wake = line.deadline().into_iter().chain([until]).min();
-                    self.phase = Phase::Ending { line: Some(line), at, wait, until, why };
-                    return Then::Wait(wake);
-                }
-            }
-        }
-        if now < at {
-            self.phase = Phase::Ending { line: None, at, wait, until, why };
-            return Then::Wait(Some(at));
-        }
-        // What has heard TERM over its line gets no second grace.
-        let grace_s = match self.stop {
-            None => GRACE_S,
-            Some(stop) if stop.told => 0,
-            Some(stop) => u32::try_from(stop.kill.saturating_duration_since(now).as_secs()).unwrap_or(0),
-        };
-        match self.open(FarAction::End(FarEnd { grace_s })) {
-            Ok(line) => {
-                self.phase = Phase::Ending { line: Some(Box::new(line)), at, wait, until, why };
-                Then::Again
-            }
-            Err(_) if now >= until => self.unreachable(why),
-            Err(failure) => {
-                self.tell_trouble(&failure, events);
-                let at = (now + wait).min(until);
-                self.phase = Phase::Ending { line: None, at, wait: (wait * 2).min(LAST_RETRY), until, why };
-                Then::Wait(Some(at))
-            }
-        }
-    }
-
-    /// The far end answered.
-    fn looked(&mut self, left: u32, killed: u32, looked: bool, why: Failure, events: &mut Events) -> Then {
-        let (proof, detail) = proof(left, killed, looked);
-        if self.stop.is_some() {
-            return finish(Outcome::stopped_remotely(proof, detail, self.result()));
-        }
-        if let Some(ended) = Ended::of(&why) {
-            return finish(self.outcome(ended));
-        }
-        match proof {
-            RemoteProof::Confirmed if why.code == verdict::ABSENT && self.started.is_some() => {
-                let text = "the command had not begun at the far end, and nothing of it is there; it is started now";
-                events.push(Event::notice(Severity::Info, "begun_again", text));
-                self.line_for(FarAction::Detach(self.first()), events)
-            }
-            // How it ended cannot be known any more.
-            RemoteProof::Confirmed if matches!(&*why.code, verdict::ABSENT | verdict::VANISHED) => {
-                finish(Outcome::lost(why, proof, detail, self.result()))
-            }
-            RemoteProof::Confirmed => {
-                let message = format!("{}; the far end was looked at afterwards: {detail}", why.message);
-                finish(Outcome::failed(Failure { message, ..why }))
-            }
-            RemoteProof::Unreachable | RemoteProof::Unknown => finish(Outcome::lost(why, proof, detail, self.result())),
-        }
-    }
-
-    fn unreachable(&mut self, why: Failure) -> Then {
-        let detail = if self.config.detach {
-            "the far end did not answer; what is detached goes on there"
-        } else {
-            "the far end did not answer; it ends the command by itself when it finds the line gone"
-        };
-        if let Some(ended) = Ended::of(&why) {
-            return finish(self.outcome(ended));
-        }
-        if self.stop.is_some() {
-            return finish(Outcome::stopped_remotely(RemoteProof::Unreachable, detail, self.result()));
-        }
-        finish(Outcome::lost(why, RemoteProof::Unreachable, detail, self.result()))
-    }
-
     /// An attached command has ended, and all was read.
     fn ended(&mut self, ended: Ended, events: &mut Events) -> Then {
         self.finished(ended, events);
@@ -542,87 +442,6 @@ impl Run {
         let wake = line.deadline().into_iter().chain([until]).min();
         self.phase = Phase::Forgetting { line, said: true, until, ended };
         Then::Wait(wake)
-    }
-
-    fn finished(&self, ended: Ended, events: &mut Events) {
-        let signal = signal(ended.status);
-        let status = match (self.stop, ended.status) {
-            (Some(_), _) => ItemStatus::Interrupted,
-            (None, 0) => ItemStatus::Succeeded,
-            (None, _) => ItemStatus::Failed,
-        };
-        let duration = self.begun_at.map(|at| u64::try_from(at.elapsed().as_millis()).unwrap_or(u64::MAX));
-        events.push(Event::CommandFinished(falconer_backend::CommandEnd {
-            id: COMMAND.to_owned(),
-            status,
-            exit_code: Some(exit_code(ended.status)),
-            signal: signal.and_then(falconer_backend::signal_name).map(str::to_owned),
-            duration_ms: duration,
-        }));
-    }
-
-    fn outcome(&self, ended: Ended) -> Outcome {
-        let (proof, detail) = proof(ended.left, 0, ended.looked);
-        if self.stop.is_some() {
-            return Outcome::stopped_remotely(proof, detail, self.result());
-        }
-        if ended.left > 0 {
-            let failure = Failure::new("far_end_survivors", format!("the command ended with {}, but {detail}", ended.status))
-                .with_hint("look on the machine and end by hand what is left");
-            return Outcome::lost(failure, RemoteProof::Unknown, detail, self.result());
-        }
-        let (program, _) = self.config.shown();
-        let failure = match (ended.status, signal(ended.status)) {
-            (0, _) => return Outcome::Completed(self.result()),
-            (_, Some(number)) => Failure::of_exit(&program, ExitStatus::Signalled(number)),
-            (status, None) => Failure::of_exit(&program, ExitStatus::Code(exit_code(status))),
-        };
-        let message = match &self.last_line {
-            Some(line) => format!("{}: {}", failure.message, &line[..line.floor_char_boundary(500)]),
-            None => failure.message.clone(),
-        };
-        Outcome::failed(Failure { message, ..failure })
-    }
-
-    fn result(&self) -> Completion {
-        Completion { text: Some(self.tail.clone()).filter(|text| !text.is_empty()), structured: None }
-    }
-}
-
-impl Ended {
-    const CODE: &str = "far_end_left_behind";
-
-    /// As the reason of a look, which then only takes away what is kept.
-    fn failure(self) -> Failure {
-        let mut failure = Failure::new(Self::CODE, "what was kept of the run is to be taken away");
-        failure.hint = serde_json::to_string(&self).ok();
-        failure
-    }
-
-    fn of(why: &Failure) -> Option<Self> {
-        if why.code != Self::CODE {
-            return None;
-        }
-        serde_json::from_str(why.hint.as_deref()?).ok()
-    }
-}
-
-/// 128 and more is how shells tell a signal (POSIX.1-2024, 2.8.2).
-fn signal(status: u32) -> Option<i32> {
-    (129..=192).contains(&status).then(|| exit_code(status) - 128)
-}
-
-fn exit_code(status: u32) -> i32 {
-    i32::try_from(status).unwrap_or(i32::MAX)
-}
-
-fn proof(left: u32, killed: u32, looked: bool) -> (RemoteProof, String) {
-    let processes = |count: u32| if count == 1 { "1 process".to_owned() } else { format!("{count} processes") };
-    let ended = if killed > 0 { format!(", {} killed", processes(killed)) } else { String::new() };
-    match (left, looked) {
-        (0, true) => (RemoteProof::Confirmed, format!("nothing of the run is left there{ended}")),
-        (0, false) => (RemoteProof::Unknown, format!("there is no /proc there: only its process group was looked at, and is empty{ended}")),
-        (left, _) => (RemoteProof::Unknown, format!("{} of the run still live there{ended}", processes(left))),
     }
 }
 

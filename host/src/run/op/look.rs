@@ -146,16 +146,7 @@ impl Manager {
             error.hint = Some("a later look has found that nothing of the run is left there; see the receipt".into());
         }
         row.state = serde_json::to_string(&outline).map_err(|error| Fault::new(code::INTERNAL, error.to_string()))?;
-        let update = RunUpdate {
-            id: row.id,
-            life: row.life,
-            status: row.status.clone(),
-            started_at: row.started_at,
-            ended_at: row.ended_at,
-            last_seq: row.last_seq,
-            summary: row.summary.clone(),
-            state: Some(row.state.clone()),
-        };
+        let update = RunUpdate { state: Some(row.state.clone()), ..RunUpdate::of(&row) };
         let written = self.inner.ledger.commit(Some(row.id), vec![Op::UpdateRun(Box::new(update))]).await;
         written.map_err(|error| crate::run::record::ledger_fault(&error))?;
         Ok(row)
